@@ -1,0 +1,1 @@
+"""The person with questions: workbook in, rows to the workers, workbook out."""

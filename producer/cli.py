@@ -1,0 +1,154 @@
+"""``kotae``: reads arguments, calls one function, prints one line where something is wrong."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+# The help must come at once: what is heavy is imported by the command that needs it.
+from workers.contract.errors import KotaeError, UserError
+from workers.contract.options import parse_values, warn_of_password
+
+from .options import AskOptions, DeskOptions, LocalOptions, seconds, spread
+
+if TYPE_CHECKING:
+    from .commands import Desk, Target
+
+EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+
+cli = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Answer a workbook of questions with a language model, on as many GPUs as there are.",
+)
+
+Workbook = Annotated[Path, typer.Argument(help="The workbook with the questions (.xlsx).")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="The workbook to write; by default NAME-answers.xlsx here.")]
+Broker = Annotated[str | None, typer.Option(envvar="KOTAE_BROKER", help="redis://host:port/db; password in KOTAE_BROKER_PASSWORD.")]
+Model = Annotated[str | None, typer.Option(envvar="KOTAE_MODEL", help="With a broker a served name; without, a model's folder or hub name.")]
+Adapter = Annotated[str | None, typer.Option(envvar="KOTAE_ADAPTER", help="With a broker a LoRA adapter's name; without, its folder.")]
+Run = Annotated[str, typer.Argument(help="The run's id or its beginning, or 'last'.")]
+
+
+@cli.command("run")
+@spread
+def run_workbook(
+    workbook: Workbook,
+    ask: AskOptions,
+    local: LocalOptions,
+    desk: DeskOptions,
+    output: Output = None,
+    broker: Broker = None,
+    model: Model = None,
+    adapter: Adapter = None,
+    wait_for_worker: Annotated[str, typer.Option(envvar="KOTAE_WAIT_FOR_WORKER", help="How long to wait for a worker: 30s, 2m.")] = "2m",
+) -> None:
+    """Answer a workbook and write another one with the answers. Run again, it resumes.
+
+    Without --broker: on an embedded server, with local workers, one per GPU or one on the CPU.
+    """
+    from . import commands
+
+    patience = seconds("--wait-for-worker", wait_for_worker)
+    out = output or Path(f"{workbook.stem}-answers.xlsx")
+    raise typer.Exit(commands.run(workbook, ask, _target(broker, model, adapter, local), out, patience, _desk(desk)))
+
+
+@cli.command()
+@spread
+def submit(workbook: Workbook, ask: AskOptions, desk: DeskOptions, broker: Broker = None, model: Model = None, adapter: Adapter = None) -> None:
+    """Put a workbook's rows on a broker, and leave once all of them are there; `kotae collect` writes the workbook."""
+    from . import commands
+
+    raise typer.Exit(commands.submit(workbook, ask, _target(broker, model, adapter, LocalOptions()), _desk(desk)))
+
+
+@cli.command()
+@spread
+def collect(
+    run: Run,
+    desk: DeskOptions,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The workbook to write.")],
+    broker: Broker = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Do not wait: write what there is by now.")] = False,
+) -> None:
+    """Wait for a run that was submitted, and write its workbook."""
+    from . import commands
+
+    _warn(broker)
+    raise typer.Exit(commands.collect(run, broker, output, partial, _desk(desk)))
+
+
+@cli.command()
+@spread
+def status(desk: DeskOptions, run: Annotated[str | None, typer.Argument(help="A run; by default all.")] = None, broker: Broker = None) -> None:
+    """Show how far runs are and, with a broker, who answers."""
+    from . import commands
+
+    _warn(broker)
+    raise typer.Exit(commands.status(run, broker, _desk(desk)))
+
+
+@cli.command()
+@spread
+def runs(desk: DeskOptions, delete: Annotated[str | None, typer.Option(metavar="RUN", help="Delete this run.")] = None) -> None:
+    """List the runs of this home, or delete one."""
+    from . import commands
+
+    raise typer.Exit(commands.runs(delete, _desk(desk)))
+
+
+def run() -> None:
+    """Run the command line (console script): every mistake of the user is one line and exit code 2."""
+    logging.getLogger("kombu").setLevel(logging.CRITICAL)  # what it would say comes back to us as an exception
+    try:
+        from .interrupt import interruptible
+
+        with interruptible():
+            cli(prog_name="kotae")
+    except UserError as error:
+        _complain(str(error))
+        sys.exit(EXIT_USER_ERROR)
+    except KotaeError as error:
+        _complain(str(error))
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
+        _complain("interrupted; what is answered is stored, and the same command resumes")
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _target(broker: str | None, model: str | None, adapter: str | None, local: LocalOptions) -> "Target":
+    from .commands import Target
+
+    _warn(broker)
+    if local.engine not in ("vllm", "echo"):
+        raise UserError(f"--engine {local.engine}: choose vllm or echo")
+    return Target(broker, model, adapter, local.engine, parse_values("--engine-arg", local.engine_arg or []), local.ledger)
+
+
+def _warn(broker: str | None) -> None:
+    if broker:
+        warn_of_password(broker, "KOTAE_BROKER")
+
+
+def _desk(options: DeskOptions) -> "Desk":
+    from rich.console import Console
+
+    from .commands import Desk
+
+    # Words for people go to standard error where standard output belongs to a program.
+    return Desk(options.home, Console(stderr=options.as_json, width=None if sys.stderr.isatty() else 200), options.as_json)
+
+
+def _complain(line: str) -> None:
+    print(f"kotae: {' '.join(line.split())}", file=sys.stderr)
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    run()

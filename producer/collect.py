@@ -1,0 +1,75 @@
+"""Results come home: from Redis into the run store, and only then out of Redis."""
+
+import json
+from collections.abc import Collection
+from itertools import islice
+
+from pydantic import ValidationError
+
+from workers.contract import broker
+from workers.contract.messages import Answer, Outcome
+
+from .runs import RunStore
+from .transport import Transport
+
+#: Keys per MGET: 43,000 results a second, and misses cost next to nothing.
+_BATCH = 1000
+_FINAL = {"SUCCESS", "FAILURE", "REVOKED"}
+
+
+def collect(transport: Transport, store: RunStore, waiting: Collection[str]) -> list[Answer]:
+    """Fetch the results among the ``waiting`` task ids that are there, store them, then remove them. Return the answers.
+
+    The bit that says "stored" is set in the transaction that removes the result, after the store's own commit: at every instant
+    a worker that gets the row again finds either of them.
+    """
+    collected: list[Answer] = []
+    ids = iter(waiting)
+    while batch := list(islice(ids, _BATCH)):
+        with broker.explaining(transport.settings):
+            values = transport.redis.mget([broker.result_key(task_id) for task_id in batch])
+        found = [(task_id, answer) for task_id, value in zip(batch, values, strict=True) if value and (answer := _decode(task_id, value))]
+        if not found:
+            continue
+        answers = [answer for _, answer in found]
+        _remember_models(transport, store, answers)
+        store.store(answers)
+        _forget_results(transport, [task_id for task_id, _ in found])
+        collected += answers
+    return collected
+
+
+def _decode(task_id: str, value: bytes) -> Answer | None:
+    meta = json.loads(value)
+    if meta["status"] not in _FINAL:
+        return None
+    if meta["status"] == "SUCCESS":
+        try:
+            return Answer.model_validate(meta["result"])
+        except ValidationError as error:
+            reason = f"the worker's answer cannot be understood ({error.error_count()} fields); upgrade producer and workers together"
+    else:
+        reason = f"Celery says {meta['status']}: {meta.get('result')}"
+    run_id, row, generation = broker.parse_task_id(task_id)
+    return Answer(run_id=run_id, row=row, generation=generation, outcome=Outcome.FAILED, error=reason)
+
+
+def _remember_models(transport: Transport, store: RunStore, answers: list[Answer]) -> None:
+    for fingerprint in {answer.fingerprint for answer in answers} - {""} - store.models().keys():
+        if (identity := transport.identity(fingerprint)) is not None:
+            store.store_model(fingerprint, identity)
+
+
+def _forget_results(transport: Transport, task_ids: list[str]) -> None:
+    stored = set()
+    with broker.explaining(transport.settings):
+        pipe = transport.redis.pipeline(transaction=True)
+        for task_id in task_ids:
+            run_id, row, generation = broker.parse_task_id(task_id)
+            key = broker.stored_key(run_id, generation)
+            stored.add(key)
+            pipe.setbit(key, row, 1)
+            pipe.unlink(broker.result_key(task_id))
+        for key in stored:
+            pipe.expire(key, broker.STORED_TTL)
+        pipe.execute()

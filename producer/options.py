@@ -1,0 +1,118 @@
+"""The options that several commands share, as dataclasses whose fields become options of a command."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from workers.contract.errors import UserError
+from workers.contract.messages import BlankLines, ReplyFormat
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+@dataclass(frozen=True)
+class AskOptions:
+    """What is asked, and how."""
+
+    sheet: Annotated[str | None, typer.Option(envvar="KOTAE_SHEET", help="The sheet with the questions, if there are several.")] = None
+    question_column: Annotated[str | None, typer.Option(envvar="KOTAE_QUESTION_COLUMN", help="The column with the questions.")] = None
+    system_prompt: Annotated[
+        str | None, typer.Option(envvar="KOTAE_SYSTEM_PROMPT", help="Text, or @FILE; by default the one that goes with the reply format.")
+    ] = None
+    reply_format: Annotated[ReplyFormat, typer.Option(envvar="KOTAE_REPLY_FORMAT", help="How replies are read.")] = (
+        ReplyFormat.REASONING_ANSWER
+    )
+    enforce_format: Annotated[
+        bool, typer.Option("--enforce-format", envvar="KOTAE_ENFORCE_FORMAT", help="Hold replies to the format while they are written.")
+    ] = False
+    blank_lines: Annotated[
+        BlankLines, typer.Option(envvar="KOTAE_BLANK_LINES", help="Doubled line breaks in replies: collapse, as the reference does, or keep.")
+    ] = BlankLines.COLLAPSE
+    temperature: Annotated[float, typer.Option(envvar="KOTAE_TEMPERATURE")] = 0.5
+    top_p: Annotated[float, typer.Option(envvar="KOTAE_TOP_P")] = 0.95
+    top_k: Annotated[int, typer.Option(envvar="KOTAE_TOP_K", help="0: all tokens.")] = 0
+    min_p: Annotated[float, typer.Option(envvar="KOTAE_MIN_P")] = 0.0
+    max_tokens: Annotated[int, typer.Option(envvar="KOTAE_MAX_TOKENS", help="Longest reply, in tokens.")] = 2048
+    min_tokens: Annotated[int, typer.Option(envvar="KOTAE_MIN_TOKENS", help="Shortest reply, in tokens.")] = 0
+    samples: Annotated[int, typer.Option(envvar="KOTAE_SAMPLES", help="Replies per question.")] = 1
+    seed: Annotated[int, typer.Option(envvar="KOTAE_SEED", help="Each row has a seed of its own, made from this one.")] = 0
+    stop: Annotated[list[str] | None, typer.Option(help="Text at which a reply ends. Repeatable.")] = None
+    repetition_penalty: Annotated[float, typer.Option(envvar="KOTAE_REPETITION_PENALTY")] = 1.0
+    presence_penalty: Annotated[float, typer.Option(envvar="KOTAE_PRESENCE_PENALTY")] = 0.0
+    frequency_penalty: Annotated[float, typer.Option(envvar="KOTAE_FREQUENCY_PENALTY")] = 0.0
+    ignore_eos: Annotated[
+        bool, typer.Option("--ignore-eos", envvar="KOTAE_IGNORE_EOS", help="Write max-tokens tokens whatever the model says; for measuring.")
+    ] = False
+    row_timeout: Annotated[
+        str, typer.Option(envvar="KOTAE_ROW_TIMEOUT", help="Longest time of a row, from when the engine takes it: 90s, 30m, 2h.")
+    ] = "30m"
+    limit: Annotated[int | None, typer.Option(envvar="KOTAE_LIMIT", help="Ask the first N rows only.")] = None
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", envvar="KOTAE_OVERWRITE", help="Replace filled columns of the source that have our columns' names.")
+    ] = False
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what this run has answered and ask anew.")] = False
+    window: Annotated[
+        int, typer.Option("--window", "--max-queued", envvar="KOTAE_WINDOW", min=1, help="Most rows of this run that Redis holds at a time.")
+    ] = 20_000
+
+
+@dataclass(frozen=True)
+class LocalOptions:
+    """What local workers load."""
+
+    engine: Annotated[str, typer.Option(envvar="KOTAE_ENGINE", help="The engine of local workers: vllm, or echo (no model).")] = "vllm"
+    engine_arg: Annotated[list[str] | None, typer.Option(help="An argument of the local engine: KEY=VALUE. Repeatable.")] = None
+    ledger: Annotated[
+        Path | None, typer.Option(envvar="KOTAE_LEDGER", help="File in which local engines write every row they start and end.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class DeskOptions:
+    """Where runs are kept and who reads the output."""
+
+    home: Annotated[Path, typer.Option(envvar="KOTAE_HOME", help="Where runs are kept.")] = Path(".kotae")
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on standard output.")] = False
+
+
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a Typer command take dataclasses: each of their fields becomes an option of its own."""
+    hints = get_type_hints(command, include_extras=True)
+    groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        if (group := groups.get(parameter.name)) is None:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[parameter.name]))
+            continue
+        options = get_type_hints(group, include_extras=True)
+        parameters += [
+            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=options[field.name])
+            for field in fields(group)
+        ]
+
+    @functools.wraps(command)
+    def spread_out(**given: Any) -> None:
+        gathered = {name: group(**{field.name: given.pop(field.name) for field in fields(group)}) for name, group in groups.items()}
+        command(**given, **gathered)
+
+    spread_out.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # how Typer sees the options
+    del spread_out.__wrapped__  # type: ignore[attr-defined]  # or Typer looks at the original
+    return spread_out
+
+
+def seconds(option: str, text: str) -> float:
+    """Return a duration such as ``90s``, ``30m``, ``1.5h`` or ``500ms`` in seconds; a bare number is seconds. Raises UserError."""
+    number = text.strip().rstrip("abcdefghijklmnopqrstuvwxyz")
+    unit = text.strip()[len(number) :] or "s"
+    try:
+        value = float(number) * _UNITS[unit]
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{option} {text}: write a time such as 90s, 30m or 2h") from error
+    if not 0 < value < float("inf"):
+        raise UserError(f"{option} {text}: must be a time of more than 0")
+    return value

@@ -1,0 +1,125 @@
+"""A command becomes a run: what is asked of whom, found again if it was begun before."""
+
+import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from workers.contract.errors import UserError
+from workers.contract.messages import Sampling
+from workers.contract.replies import default_system_prompt, layout
+
+from .options import AskOptions, seconds
+from .questions import Questions, run_id_of
+from .runs import Manifest, RunStore, delete_run
+from .workbook.reading import Sheet, read_sheet
+
+#: Below this no format's tags could close.
+_MIN_ENFORCED_TOKENS = 64
+
+
+#: Fields of Sampling that are options of the same name.
+_SAMPLING_OPTIONS = Sampling.model_fields.keys() - {"n", "stop", "enforce_format"}
+
+
+class Plan(NamedTuple):
+    """Everything that is known before anything is sent or written."""
+
+    workbook: Path
+    options: AskOptions
+    row_timeout: float
+    sheet: Sheet
+    sampling: Sampling
+    system_prompt: str
+
+    def run_id(self, served_name: str, adapter: str | None) -> str:
+        """Return the name of the run that asks this of a model."""
+        return run_id_of(self.sheet.questions(), self.system_prompt, self.sampling, served_name, adapter)
+
+
+def make_plan(workbook: Path, options: AskOptions) -> Plan:
+    """Read the workbook and check all that can be checked without a worker. Raises UserError."""
+    sampling = make_sampling(options)
+    system_prompt = _system_prompt(options)
+    if options.limit is not None and options.limit < 1:
+        raise UserError(f"--limit {options.limit}: ask at least one row")
+    row_timeout = seconds("--row-timeout", options.row_timeout)
+    return Plan(workbook, options, row_timeout, read_sheet(workbook, options.sheet, options.question_column), sampling, system_prompt)
+
+
+def make_sampling(options: AskOptions) -> Sampling:
+    """Return the sampling of a run. Raises UserError that names the option of the first value that cannot be."""
+    enforced = options.reply_format if options.enforce_format else None
+    given = {name: getattr(options, name) for name in _SAMPLING_OPTIONS}
+    try:
+        sampling = Sampling.model_validate(given | {"n": options.samples, "stop": options.stop or (), "enforce_format": enforced})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "-".join(str(part) for part in first["loc"][:1]).replace("_", "-")
+        option = {"n": "--samples", "": ""}.get(name, f"--{name}")
+        value = f" {first['input']}" if first["loc"] else ""
+        raise UserError(f"{option}{value}: {first['msg'].removeprefix('Value error, ')}".strip(": ")) from error
+    if options.enforce_format:
+        if layout(options.reply_format) is None:
+            raise UserError(f"--enforce-format: any reply keeps the format {options.reply_format}; leave the option out")
+        if sampling.max_tokens < _MIN_ENFORCED_TOKENS:
+            raise UserError(f"--enforce-format needs --max-tokens of at least {_MIN_ENFORCED_TOKENS}, so that the tags can close")
+    return sampling
+
+
+def open_run(plan: Plan, home: Path, served_name: str, adapter: str | None, model: str, engine_args: dict[str, Any]) -> RunStore:
+    """Open the run of a plan, beginning it if it is new or to be fresh. Raises UserError."""
+    options = plan.options
+    run_id = plan.run_id(served_name, adapter)
+    changing = {
+        "reply_format": options.reply_format,
+        "blank_lines": options.blank_lines,
+        "limit": options.limit,
+        "overwrite": options.overwrite,
+        "row_timeout": plan.row_timeout,
+    }
+    if options.fresh:
+        delete_run(home, run_id)
+    store = RunStore.open(home, run_id)
+    if store is None:
+        store = RunStore.create(home, _manifest(plan, run_id, served_name, adapter, model, engine_args), plan.workbook)
+    store.update(**changing)
+    store.store(questions_of(plan, store).skipped())
+    return store
+
+
+def questions_of(plan: Plan, store: RunStore) -> Questions:
+    """Return the questions of a run as they travel."""
+    return Questions(plan.sheet.questions(), store.manifest)
+
+
+def _manifest(plan: Plan, run_id: str, served_name: str, adapter: str | None, model: str, engine_args: dict[str, Any]) -> Manifest:
+    return Manifest(
+        run_id=run_id,
+        served_name=served_name,
+        adapter=adapter,
+        sampling=plan.sampling,
+        system_prompt=plan.system_prompt,
+        source_path=str(plan.workbook.absolute()),
+        sheet=plan.sheet.name,
+        question_column=plan.sheet.headers[plan.sheet.question_column],
+        rows=len(plan.sheet.rows),
+        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        kotae_version=version("kotae"),
+        model=model,
+        engine_args=engine_args,
+    )
+
+
+def _system_prompt(options: AskOptions) -> str:
+    text = options.system_prompt
+    if text is None:
+        return default_system_prompt(options.reply_format)
+    if not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--system-prompt {text}: the file cannot be read as UTF-8 text ({type(error).__name__})") from error

@@ -1,0 +1,345 @@
+"""The run store: one SQLite file per run, with a copy of the source. The record; Redis is transport, the workbook a view."""
+
+import datetime
+import fcntl
+import os
+import socket
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from pydantic import BaseModel, Field, ValidationError
+
+from workers.contract.errors import UserError
+from workers.contract.messages import Answer, BlankLines, Completion, ModelIdentity, Outcome, ReplyFormat, Sampling
+from workers.contract.replies import read_reply
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE manifest (id INTEGER PRIMARY KEY CHECK (id = 0), json TEXT NOT NULL);
+CREATE TABLE source (id INTEGER PRIMARY KEY CHECK (id = 0), name TEXT NOT NULL, bytes BLOB NOT NULL);
+CREATE TABLE models (fingerprint TEXT PRIMARY KEY, json TEXT NOT NULL);
+CREATE TABLE answers (
+    row INTEGER PRIMARY KEY, generation INTEGER NOT NULL, outcome TEXT NOT NULL, error TEXT, prompt_tokens INTEGER,
+    worker TEXT NOT NULL, fingerprint TEXT NOT NULL, seconds REAL NOT NULL, stored_at TEXT NOT NULL
+);
+CREATE TABLE completions (
+    row INTEGER NOT NULL, sample INTEGER NOT NULL, text BLOB NOT NULL, outcome TEXT NOT NULL, finish_reason TEXT NOT NULL,
+    output_tokens INTEGER NOT NULL, PRIMARY KEY (row, sample)
+) WITHOUT ROWID;
+"""
+
+
+class Manifest(BaseModel):
+    """What a run is, and how its workbook is made."""
+
+    run_id: str
+    served_name: str
+    adapter: str | None = None
+    sampling: Sampling
+    system_prompt: str
+    #: Where the workbook was when the run began.
+    source_path: str
+    sheet: str
+    question_column: str
+    #: Data rows of the source.
+    rows: int
+    created_at: str
+    kotae_version: str
+    #: The model as it was given on the command line.
+    model: str = ""
+    engine_args: dict[str, Any] = Field(default_factory=dict)
+    #: The queue of the broker that this run keeps to.
+    queue: str | None = None
+    # What may change from one command to the next without making another run.
+    reply_format: ReplyFormat = ReplyFormat.REASONING_ANSWER
+    blank_lines: BlankLines = BlankLines.COLLAPSE
+    limit: int | None = None
+    overwrite: bool = False
+    row_timeout: float = 1800.0
+
+    @property
+    def asked_rows(self) -> int:
+        """Return how many rows, from the first on, this command is about."""
+        return self.rows if self.limit is None else min(self.limit, self.rows)
+
+
+class StoredRow(NamedTuple):
+    """What the store holds of one row."""
+
+    answer: Answer
+    stored_at: str
+
+
+class Tally(NamedTuple):
+    """What a run amounts to so far, over its first ``asked_rows`` rows."""
+
+    rows: int
+    by_outcome: dict[Outcome, int]
+    prompt_tokens: int
+    output_tokens: int
+
+    @property
+    def stored(self) -> int:
+        """Return how many rows are settled."""
+        return sum(self.by_outcome.values())
+
+    @property
+    def asked(self) -> int:
+        """Return how many settled rows hold a question."""
+        return self.stored - self.by_outcome.get(Outcome.SKIPPED, 0)
+
+    @property
+    def answered(self) -> int:
+        """Return how many replies keep the format: the yield, as a number of rows."""
+        return self.by_outcome.get(Outcome.ANSWERED, 0)
+
+
+class RunStore:
+    """One run on disk. Opened by one process at a time, read by any number."""
+
+    def __init__(self, path: Path, manifest: Manifest, connection: sqlite3.Connection, lock: int | None) -> None:
+        self.path, self.manifest, self._db, self._lock = path, manifest, connection, lock
+
+    @classmethod
+    def create(cls, home: Path, manifest: Manifest, source: Path) -> Self:
+        """Begin a run, or replace it. Raises UserError if another process is at work on it, or the home cannot be written."""
+        path = _path(home, manifest.run_id)
+        with _explaining(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = _take_lock(path)
+            work = path.with_suffix(".new")
+            work.unlink(missing_ok=True)
+            db = _connect(work)
+            db.executescript(f"PRAGMA user_version = {SCHEMA_VERSION};" + _SCHEMA)
+            db.execute("INSERT INTO source VALUES (0, ?, ?)", (source.name, source.read_bytes()))
+            db.execute("INSERT INTO manifest VALUES (0, ?)", (manifest.model_dump_json(),))
+            db.commit()
+            db.close()
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            work.replace(path)
+            return cls(path, manifest, _connect(path), lock)
+
+    @classmethod
+    def open(cls, home: Path, run_id: str, *, writing: bool = True) -> Self | None:
+        """Open a run that exists; None if it does not. Raises UserError if another process is writing it and we want to."""
+        path = _path(home, run_id)
+        if not path.exists():
+            return None
+        with _explaining(path):
+            lock = _take_lock(path) if writing else None
+            db = _connect(path)
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version != SCHEMA_VERSION:
+                raise UserError(f"the run store {path} has schema {version}, this Kotae knows {SCHEMA_VERSION}; use the Kotae that made it")
+            manifest = Manifest.model_validate_json(db.execute("SELECT json FROM manifest").fetchone()[0])
+            return cls(path, manifest, db, lock)
+
+    def close(self) -> None:
+        """Let go of the run."""
+        self._db.close()
+        if self._lock is not None:
+            os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def update(self, **changes: Any) -> None:
+        """Change the manifest; a new reply format reads all stored texts again."""
+        changed = self.manifest.model_copy(update=changes)
+        if changed == self.manifest:
+            return
+        reading = (changed.reply_format, changed.blank_lines)
+        reread = reading != (self.manifest.reply_format, self.manifest.blank_lines)
+        with _explaining(self.path), self._db:
+            self._db.execute("UPDATE manifest SET json = ?", (changed.model_dump_json(),))
+            self.manifest = changed
+            if reread:
+                rows = [row for row in self._rows() if row.answer.completions]
+                self._db.executemany("UPDATE answers SET outcome = ? WHERE row = ?", [(r.answer.outcome, r.answer.row) for r in rows])
+                self._db.executemany(
+                    "UPDATE completions SET outcome = ? WHERE row = ? AND sample = ?",
+                    [(c.outcome, r.answer.row, k) for r in rows for k, c in enumerate(r.answer.completions)],
+                )
+
+    def store(self, answers: Iterable[Answer]) -> None:
+        """Store answers in one transaction; a row that is there already, in this generation or a later one, stays as it is."""
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        with _explaining(self.path), self._db:
+            for answer in answers:
+                known = self._db.execute("SELECT generation FROM answers WHERE row = ?", (answer.row,)).fetchone()
+                if known is not None and known[0] >= answer.generation:
+                    continue
+                self._db.execute("DELETE FROM completions WHERE row = ?", (answer.row,))
+                self._db.execute(
+                    "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (answer.row, answer.generation, answer.outcome, answer.error, answer.prompt_tokens, answer.worker, answer.fingerprint, answer.seconds, now),
+                )
+                self._db.executemany(
+                    "INSERT INTO completions VALUES (?, ?, ?, ?, ?, ?)",
+                    [(answer.row, k, _to_blob(c.text), c.outcome, c.finish_reason, c.output_tokens) for k, c in enumerate(answer.completions)],
+                )
+
+    def store_model(self, fingerprint: str, identity: ModelIdentity) -> None:
+        """Keep which model a fingerprint stands for."""
+        with _explaining(self.path), self._db:
+            self._db.execute("INSERT OR REPLACE INTO models VALUES (?, ?)", (fingerprint, identity.model_dump_json()))
+
+    def models(self) -> dict[str, ModelIdentity]:
+        """Return the models that answered, by fingerprint."""
+        return {key: ModelIdentity.model_validate_json(text) for key, text in self._db.execute("SELECT * FROM models ORDER BY fingerprint")}
+
+    def fingerprints(self) -> list[str]:
+        """Return the fingerprints of all models that answered any row."""
+        return [key for (key,) in self._db.execute("SELECT DISTINCT fingerprint FROM answers WHERE fingerprint != '' ORDER BY 1")]
+
+    def stored_rows(self) -> set[int]:
+        """Return the numbers of all rows that are settled."""
+        return {row for (row,) in self._db.execute("SELECT row FROM answers")}
+
+    def answers(self) -> Iterator[StoredRow]:
+        """Yield what is stored of the rows this command is about, in row order, read as the manifest says."""
+        return self._rows("WHERE answers.row < ?", (self.manifest.asked_rows,))
+
+    def tally(self) -> Tally:
+        """Count what is stored of the rows this command is about."""
+        rows = self.manifest.asked_rows
+        outcomes = self._db.execute("SELECT outcome, count(*) FROM answers WHERE row < ? GROUP BY outcome", (rows,)).fetchall()
+        (prompt_tokens,) = self._db.execute("SELECT coalesce(sum(prompt_tokens), 0) FROM answers WHERE row < ?", (rows,)).fetchone()
+        (output_tokens,) = self._db.execute("SELECT coalesce(sum(output_tokens), 0) FROM completions WHERE row < ?", (rows,)).fetchone()
+        return Tally(rows, {Outcome(outcome): count for outcome, count in outcomes}, prompt_tokens, output_tokens)
+
+    def last_stored_at(self) -> str | None:
+        """Return when the last answer was stored, in ISO 8601."""
+        last: str | None = self._db.execute("SELECT max(stored_at) FROM answers").fetchone()[0]
+        return last
+
+    @contextmanager
+    def source(self) -> Iterator[Path]:
+        """Give the copy of the source as a file of the source's own name."""
+        name, content = self._db.execute("SELECT name, bytes FROM source").fetchone()
+        with tempfile.TemporaryDirectory(prefix="kotae-source-") as folder:
+            path = Path(folder) / name
+            path.write_bytes(content)
+            yield path
+
+    def _rows(self, where: str = "", values: tuple[Any, ...] = ()) -> Iterator[StoredRow]:
+        query = (
+            "SELECT answers.row, generation, answers.outcome, error, prompt_tokens, worker, fingerprint, seconds, stored_at,"
+            " sample, text, finish_reason, output_tokens FROM answers LEFT JOIN completions USING (row)"
+            f" {where} ORDER BY answers.row, sample"
+        )
+        head: tuple[Any, ...] | None = None
+        completions: list[Completion] = []
+        for record in self._db.execute(query, values):
+            if head is not None and head[0] != record[0]:
+                yield self._stored_row(head, completions)
+                completions = []
+            head = record
+            if record[9] is not None:
+                completions.append(self._completion(_from_blob(record[10]), record[11], record[12]))
+        if head is not None:
+            yield self._stored_row(head, completions)
+
+    def _completion(self, text: str, finish_reason: str, output_tokens: int) -> Completion:
+        reading = read_reply(text, finish_reason, self.manifest.reply_format, self.manifest.blank_lines)
+        return Completion(text=text, **reading._asdict(), finish_reason=finish_reason, output_tokens=output_tokens)
+
+    def _stored_row(self, record: tuple[Any, ...], completions: list[Completion]) -> StoredRow:
+        row, generation, outcome, error, prompt_tokens, worker, fingerprint, seconds, stored_at = record[:9]
+        if completions:
+            outcome = min((c.outcome for c in completions), key=list(Outcome).index)
+        answer = Answer(
+            run_id=self.manifest.run_id,
+            row=row,
+            generation=generation,
+            outcome=outcome,
+            completions=tuple(completions),
+            error=error,
+            prompt_tokens=prompt_tokens,
+            worker=worker,
+            fingerprint=fingerprint,
+            seconds=seconds,
+        )
+        return StoredRow(answer, stored_at)
+
+
+def list_runs(home: Path) -> list[str]:
+    """Return the ids of all runs of a home, the newest last."""
+    return [path.stem for path in sorted((home / "runs").glob("*.sqlite"), key=lambda path: path.stat().st_mtime)]
+
+
+def find_run(home: Path, name: str) -> str:
+    """Return the id of the run that ``name`` begins, or of the newest for ``last``. Raises UserError."""
+    runs = list_runs(home)
+    if name == "last" and runs:
+        return runs[-1]
+    found = [run_id for run_id in runs if run_id.startswith(name)]
+    if len(found) != 1:
+        known = ", ".join(runs[-5:]) or "none"
+        raise UserError(f"{'no run' if not found else f'{len(found)} runs'} of {home} {'begins' if not found else 'begin'} with {name!r}; the newest are: {known}")
+    return found[0]
+
+
+def delete_run(home: Path, run_id: str) -> None:
+    """Remove a run from a home. Raises UserError while another process is at work on it."""
+    path = _path(home, run_id)
+    with _explaining(path):
+        lock = _take_lock(path)
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        path.with_suffix(".lock").unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _path(home: Path, run_id: str) -> Path:
+    return home / "runs" / f"{run_id}.sqlite"
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")  # an answer that is stored survives a loss of power, since Redis then forgets it
+    return db
+
+
+def _take_lock(path: Path) -> int:
+    """Hold a run for this process; the kernel lets go of it however the process ends."""
+    handle = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.read(handle, 200).decode(errors="replace").strip()
+        os.close(handle)
+        raise UserError(f"run {path.stem} is being worked on by {holder or 'another process'}; wait for it, or stop it") from error
+    os.ftruncate(handle, 0)
+    os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
+    return handle
+
+
+def _to_blob(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")  # a model may say anything; SQLite's TEXT may not
+
+
+def _from_blob(blob: bytes) -> str:
+    return blob.decode("utf-8", "surrogatepass")
+
+
+@contextmanager
+def _explaining(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise UserError(f"the run store {path} cannot be used: {error}; free some disk space or choose another --home") from error
+    except ValidationError as error:
+        raise UserError(f"the run store {path} was written by another version of Kotae; use that one, or another --home") from error
+    except OSError as error:
+        raise UserError(f"the run store {path} cannot be written: {error.strerror}; choose another --home") from error

@@ -1,0 +1,75 @@
+"""Rows become tasks: one Celery task per row, sent in batches."""
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from kombu import Producer
+from kombu.exceptions import KombuError
+
+from workers.contract import broker
+from workers.contract.errors import BrokerError
+from workers.contract.messages import Question
+
+from .runs import Manifest
+from .transport import Transport
+
+#: Messages per round trip.
+BATCH = 500
+
+
+class Sender:
+    """Puts the questions of one run on its queue."""
+
+    def __init__(self, transport: Transport, manifest: Manifest) -> None:
+        self._transport = transport
+        self._app = broker.producer_app(transport.settings)
+        queues = {queue.name: queue for queue in broker.celery_queues(manifest.served_name)}
+        self._queue = queues[manifest.queue or next(iter(queues))]
+        self._connection = self._app.connection_for_write()
+        self._producer: Producer = self._app.amqp.Producer(self._connection)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._connection.release()
+        self._app.close()
+
+    def send(self, questions: Iterable[Question]) -> list[Question]:
+        """Send questions and mark them in Redis as sent; return them. Raises BrokerError.
+
+        A question may reach the queue twice if the connection breaks in between; the guards of the worker are made for that.
+        """
+        sent = list(questions)
+        with broker.explaining(self._transport.settings):
+            try:
+                with self._producer.batch(BATCH):
+                    for question in sent:
+                        self._send(question)
+            except KombuError as error:
+                raise BrokerError(f"the broker at {self._transport.settings.masked()} took the rows only in part: {error}") from error
+            pipe = self._transport.redis.pipeline(transaction=False)
+            for question in sent:
+                pipe.setbit(broker.sent_key(question.run_id, question.generation), question.row, 1)
+            pipe.execute()
+        return sent
+
+    def _send(self, question: Question) -> None:
+        self._app.send_task(
+            broker.ANSWER_TASK,
+            args=(question.to_wire(),),
+            task_id=broker.task_id(question.run_id, question.row, question.generation),
+            queue=self._queue,
+            producer=self._producer,
+            retry=False,
+            argsrepr=repr(question),  # what Flower shows; by default a kilobyte of the question
+            kwargsrepr="{}",
+        )
+
+
+def sent_rows(transport: Transport, run_id: str, generation: int = 0) -> set[int]:
+    """Return the rows that this Redis was given, as far as it remembers."""
+    with broker.explaining(transport.settings):
+        bitmap = transport.redis.get(broker.sent_key(run_id, generation)) or b""
+    return {8 * place + bit for place, byte in enumerate(bitmap) if byte for bit in range(8) if byte & (0x80 >> bit)}

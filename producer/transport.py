@@ -1,0 +1,85 @@
+"""A producer's connection to Redis: the client, the settings, and what can be asked about the fleet."""
+
+import contextlib
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
+
+from redis.exceptions import LockError
+from redis.lock import Lock
+
+from workers.contract import broker
+from workers.contract.errors import BrokerError, UserError
+from workers.contract.messages import ModelIdentity, Presence
+
+if TYPE_CHECKING:
+    import redis
+
+#: Seconds after which the lease of a producer that died may be taken by another.
+LEASE = 30
+
+
+class Transport:
+    """Redis, as a producer uses it."""
+
+    def __init__(self, settings: broker.BrokerSettings) -> None:
+        self.settings = settings
+        self.redis: redis.Redis = broker.connect(settings)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.redis.close()
+
+    def workers(self, served_name: str | None = None) -> list[Presence]:
+        """Return the workers that gave a sign of life lately, of one served name or of all."""
+        pattern = broker.presence_key(_escape(served_name) if served_name is not None else "*", "*")
+        with broker.explaining(self.settings):
+            keys = sorted(self.redis.scan_iter(match=pattern, count=1000))
+            values = self.redis.mget(keys) if keys else []
+        return [Presence.model_validate_json(value) for value in values if value is not None]
+
+    def identity(self, fingerprint: str) -> ModelIdentity | None:
+        """Return which model a fingerprint stands for."""
+        with broker.explaining(self.settings):
+            value = self.redis.hget(broker.IDENTITIES_KEY, fingerprint)
+        return ModelIdentity.model_validate_json(cast(bytes, value)) if value is not None else None
+
+    def queue_lengths(self, served_name: str) -> dict[str, int]:
+        """Return how many rows wait on each queue of a served name."""
+        names = broker.queue_names(served_name)
+        with broker.explaining(self.settings):
+            pipe = self.redis.pipeline(transaction=False)
+            for name in names:
+                pipe.llen(name)
+            return dict(zip(names, pipe.execute(), strict=True))
+
+    def emptiest_queue(self, served_name: str, run_id: str) -> str:
+        """Return the queue on which a new run waits least; runs that find several empty ones spread over them."""
+        lengths = self.queue_lengths(served_name)
+        names = list(lengths)
+        first = int(run_id, 16) % len(names)
+        return min(names[first:] + names[:first], key=lambda name: lengths[name])
+
+    @contextlib.contextmanager
+    def lease(self, run_id: str) -> Iterator[Lock]:
+        """Own a run for as long as the lock is renewed. Raises UserError, naming the holder, if another producer does."""
+        key = broker.lease_key(run_id)
+        lock = Lock(self.redis, key, timeout=LEASE, blocking=False, thread_local=False)
+        with broker.explaining(self.settings):
+            if not lock.acquire(token=f"process {os.getpid()} on {socket.gethostname()} ({uuid.uuid4().hex[:8]})"):
+                holder = cast(bytes | None, self.redis.get(key))
+                raise UserError(
+                    f"run {run_id} is owned by {holder.decode() if holder else 'another producer'}; wait for it, or stop it"
+                    f" (a producer that died lets go after {LEASE} s)"
+                )
+        try:
+            yield lock
+        finally:
+            with contextlib.suppress(LockError, BrokerError), broker.explaining(self.settings):
+                lock.release()
+
+
+def _escape(name: str) -> str:
+    return "".join(f"\\{c}" if c in "*?[]^\\" else c for c in name)

@@ -1,0 +1,64 @@
+"""Columns by name: which one holds the questions, and where the answers go."""
+
+import unicodedata
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from workers.contract.errors import WorkbookError
+
+#: Headers that mean "question", the likeliest first; compared after NFKC, trimming and case folding.
+QUESTION_HEADERS = ("question", "questions", "prompt", "質問", "質問文", "設問", "問題", "問い", "instruction", "query")
+
+
+class OutputColumn(NamedTuple):
+    """Where one of our columns goes."""
+
+    #: What it holds: ``answer``, ``reasoning_2``, ``outcome``, ...
+    field: str
+    header: str
+    #: Index of the source's own, empty column that it fills; None for a new one at the end.
+    fills: int | None
+
+
+def normalised(header: str) -> str:
+    """Return a header as it is compared: full-width letters, case and white space do not count."""
+    return " ".join(unicodedata.normalize("NFKC", header).split()).casefold()
+
+
+def find_question_column(headers: Sequence[str], wanted: str | None = None) -> int | None:
+    """Return the index of the question column: the one named, or the likeliest. Raises WorkbookError if it stands there twice."""
+    names = [normalised(header) for header in headers]
+    for name in [normalised(wanted)] if wanted is not None else QUESTION_HEADERS:
+        places = [i for i, header in enumerate(names) if header == name]
+        if len(places) > 1:
+            raise WorkbookError(f"{len(places)} columns are called {headers[places[0]]!r}; rename all but the one with the questions")
+        if places:
+            return places[0]
+    return None
+
+
+def answer_fields(samples: int) -> list[str]:
+    """Return the fields of our columns in their order; every sample after the first has an answer and a reasoning of its own."""
+    more = [f"{field}_{k}" for k in range(2, samples + 1) for field in ("answer", "reasoning")]
+    return ["answer", "reasoning", "outcome", "finish_reason", "prompt_tokens", "output_tokens", "error", *more]
+
+
+def place_columns(fields: Sequence[str], headers: Sequence[str], filled: Sequence[bool], served_name: str, overwrite: bool) -> list[OutputColumn]:
+    """Decide where each field goes.
+
+    A column that the source already has under that name is filled in place if all its cells are empty or ``overwrite`` is given;
+    otherwise it stays as it is and ours is called ``answer (SERVED NAME)``. ``filled`` says of each column whether it holds anything.
+    """
+    names = [normalised(header) for header in headers]
+    columns: list[OutputColumn] = []
+    for field in fields:
+        header, number = field, 1
+        while normalised(header) in names:
+            place = names.index(normalised(header))
+            if overwrite or not filled[place]:
+                break
+            number += 1
+            header = f"{field} ({served_name})" if number == 2 else f"{field} ({served_name}) {number - 1}"
+        taken = normalised(header) in names
+        columns.append(OutputColumn(field, headers[names.index(normalised(header))] if taken else header, names.index(normalised(header)) if taken else None))
+    return columns

@@ -1,0 +1,144 @@
+"""A fresh workbook, written in one pass in little memory, and put in its place in one step."""
+
+import datetime
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import xlsxwriter
+from xlsxwriter.exceptions import XlsxWriterException
+
+from workers.contract.errors import WorkbookError
+
+from .reading import Cell
+
+#: Excel's limits: UTF-16 units in a cell, rows of a sheet with its header, characters in a sheet's name.
+MAX_CELL = 32_767
+MAX_ROWS = 1_048_576
+MAX_SHEET_NAME = 31
+_CUT = "… [cut for Excel; the whole text is in the run store]"
+_DATE_FORMATS = {
+    datetime.datetime: "yyyy-mm-dd hh:mm:ss",
+    datetime.date: "yyyy-mm-dd",
+    datetime.time: "hh:mm:ss",
+    datetime.timedelta: "[h]:mm:ss",
+}
+_WIDE, _NARROW = 60, 14
+
+
+class Table:
+    """One sheet to write: its name, its headers, its rows as they come, and which of its columns hold long text."""
+
+    def __init__(self, name: str, headers: Sequence[str], rows: Iterable[Sequence[Cell]], wide: Iterable[int] = ()) -> None:
+        self.name, self.headers, self.rows, self.wide = name, headers, rows, frozenset(wide)
+
+
+def write_tables(path: Path, tables: Sequence[Table], created: datetime.datetime) -> None:
+    """Write a workbook and replace ``path`` by it at once; what was there before stays whole until then.
+
+    Raises WorkbookError if the place cannot be written.
+    """
+    with _replacing(path) as work:
+        options = {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False, "tmpdir": str(work.parent)}
+        workbook = xlsxwriter.Workbook(str(work), options)
+        workbook.set_properties({"created": created})
+        for table in tables:
+            _write_table(workbook, table)
+        try:
+            workbook.close()
+        except XlsxWriterException as error:
+            raise WorkbookError(f"cannot write {path}: {error}") from error
+
+
+def check_writable(path: Path) -> None:
+    """Try, before any work is done, whether ``path`` could be written. Raises WorkbookError."""
+    if path.is_dir():
+        raise WorkbookError(f"the output {path} is a folder; give the name of a workbook")
+    if path.suffix.lower() != ".xlsx":
+        raise WorkbookError(f"the output {path} must end in .xlsx")
+    try:
+        _temporary(path).unlink()
+    except OSError as error:
+        raise WorkbookError(f"the output {path} cannot be written: {error.strerror}") from error
+    if path.exists() and not os.access(path, os.W_OK):
+        raise WorkbookError(f"the output {path} cannot be written: it is read-only")
+
+
+def cut_for_excel(text: str) -> str:
+    """Return the text as one cell can hold it: at most 32,767 UTF-16 units, nothing that XML cannot carry.
+
+    Control characters stay: they are written in Excel's own escapes. What no XML can hold becomes U+FFFD.
+    """
+    if not text.isascii():
+        text = "".join("\ufffd" if "\ud800" <= c <= "\udfff" or c in "\ufffe\uffff" else c for c in text)
+    units = text.encode("utf-16-le")
+    if len(units) <= 2 * MAX_CELL:
+        return text
+    return units[: 2 * (MAX_CELL - len(_CUT))].decode("utf-16-le", errors="ignore") + _CUT
+
+
+def _write_table(workbook: Any, table: Table) -> None:
+    sheet = workbook.add_worksheet(table.name)
+    bold = workbook.add_format({"bold": True})
+    wrapped = workbook.add_format({"text_wrap": True, "valign": "top"})
+    dates = {kind: workbook.add_format({"num_format": text, "valign": "top"}) for kind, text in _DATE_FORMATS.items()}
+    plain = workbook.add_format({"valign": "top"})
+    for column in range(len(table.headers)):
+        sheet.set_column(column, column, _WIDE if column in table.wide else _NARROW)
+    sheet.freeze_panes(1, 0)
+    for column, header in enumerate(table.headers):
+        _check(sheet.write_string(0, column, cut_for_excel(header), bold), table.name, 0)
+    for number, row in enumerate(table.rows, start=1):
+        if number >= MAX_ROWS:
+            raise WorkbookError(f"sheet {table.name!r} has more rows than an .xlsx sheet can hold ({MAX_ROWS - 1:,})")
+        for column, cell in enumerate(row):
+            text_format = wrapped if column in table.wide else plain
+            _check(_write_cell(sheet, number, column, cell, text_format, dates), table.name, number)
+
+
+def _write_cell(sheet: Any, row: int, column: int, cell: Cell, text_format: Any, dates: dict[type, Any]) -> int:
+    match cell:
+        case "":
+            return 0
+        case str():
+            return int(sheet.write_string(row, column, cut_for_excel(cell), text_format))
+        case bool():
+            return int(sheet.write_boolean(row, column, cell))
+        case int() | float():
+            return int(sheet.write_number(row, column, cell))
+        case _:
+            return int(sheet.write_datetime(row, column, cell, dates[type(cell)]))
+
+
+def _check(code: int, name: str, row: int) -> None:
+    if code != 0:  # xlsxwriter drops a cell that it cannot write and says so only here
+        raise WorkbookError(f"a cell in row {row + 1} of sheet {name!r} could not be written (XlsxWriter code {code})")
+
+
+def _temporary(path: Path) -> Path:
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".tmp.xlsx", dir=path.parent)
+    os.close(handle)
+    return Path(name)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a file to write, and put it where ``path`` is when all went well."""
+    try:
+        work = _temporary(path)
+        try:
+            yield work
+            with work.open("rb") as file:
+                os.fsync(file.fileno())
+            mask = os.umask(0)
+            os.umask(mask)
+            work.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~mask)
+            work.replace(path)
+        finally:
+            with suppress(FileNotFoundError):
+                work.unlink()
+    except OSError as error:
+        raise WorkbookError(f"cannot write {path}: {error.strerror}") from error

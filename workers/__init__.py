@@ -1,0 +1,1 @@
+"""The machines that answer: one engine per process, fed by Celery."""

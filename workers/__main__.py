@@ -1,0 +1,65 @@
+"""``kotae-worker``: reads its arguments, puts them into the environment of its worker processes, supervises those."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .contract.broker import broker_settings, connect
+from .contract.errors import UserError
+from .contract.options import parse_pairs, parse_values, warn_of_password
+from .fleet import choose_gpus, supervise
+from .contract.processes import end_with_parent
+from .settings import worker_settings
+
+cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@cli.command()
+def main(
+    model: Annotated[str, typer.Option(envvar="KOTAE_MODEL", help="Folder of a model, its name on a hub, or 'demo'.")] = "demo",
+    engine: Annotated[str, typer.Option(envvar="KOTAE_ENGINE", help="vllm, or echo (no model: for load and fault tests).")] = "vllm",
+    name: Annotated[str, typer.Option(envvar="KOTAE_NAME", help="What producers call this model; by default the model as given.")] = "",
+    broker: Annotated[str, typer.Option(envvar="KOTAE_BROKER", help="redis://host:port/db; password in KOTAE_BROKER_PASSWORD.")] = "",
+    gpus: Annotated[str, typer.Option(envvar="KOTAE_GPUS", help="all, none, auto (all there are, or the CPU), or a list: 0,1.")] = "auto",
+    adapter: Annotated[list[str] | None, typer.Option(help="A LoRA adapter that rows may name: NAME=FOLDER. Repeatable.")] = None,
+    engine_arg: Annotated[list[str] | None, typer.Option(help="An argument of the engine: KEY=VALUE. Repeatable.")] = None,
+    max_in_flight: Annotated[int | None, typer.Option(envvar="KOTAE_MAX_IN_FLIGHT", help="Rows taken and not yet answered.")] = None,
+    drain_seconds: Annotated[float, typer.Option(envvar="KOTAE_DRAIN_SECONDS", help="Seconds that running rows get at a stop.")] = 30.0,
+    ledger: Annotated[Path | None, typer.Option(envvar="KOTAE_LEDGER", help="File in which the engine writes every row it starts.")] = None,
+    log_level: Annotated[str, typer.Option(envvar="KOTAE_LOG_LEVEL", help="DEBUG, INFO, WARNING or ERROR.")] = "WARNING",
+) -> None:
+    """Answer questions: one worker process per GPU, or one on the CPU."""
+    end_with_parent()
+    try:
+        warn_of_password(broker, "KOTAE_BROKER")
+        os.environ |= {"KOTAE_MODEL": model, "KOTAE_ENGINE": engine, "KOTAE_NAME": name, "KOTAE_DRAIN_SECONDS": str(drain_seconds)}
+        if broker:
+            os.environ["KOTAE_BROKER"] = broker
+        if adapter:
+            os.environ["KOTAE_ADAPTERS"] = json.dumps(parse_pairs("--adapter", adapter))
+        if engine_arg:
+            os.environ["KOTAE_ENGINE_ARGS"] = json.dumps(parse_values("--engine-arg", engine_arg))
+        if max_in_flight is not None:
+            os.environ["KOTAE_MAX_IN_FLIGHT"] = str(max_in_flight)
+        if ledger is not None:
+            os.environ["KOTAE_LEDGER"] = str(ledger.absolute())
+        settings = worker_settings()
+        connect(broker_settings()).close()
+        chosen = [] if settings.engine == "echo" else choose_gpus(gpus)
+    except UserError as error:
+        print(f"kotae-worker: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    raise SystemExit(supervise(settings.served_name, chosen, log_level))
+
+
+def run() -> None:
+    """Run the command line (console script)."""
+    cli(prog_name="kotae-worker")
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,241 @@
+"""How rows travel: the Celery apps, every Celery and Redis option with its reason, and the names of queues, tasks and keys."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import redis
+from celery import Celery
+from kombu import Exchange, Queue
+from pydantic import SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from .errors import BrokerError
+
+#: Part of every queue's name: producers and workers that do not understand each other never meet.
+CONTRACT_VERSION = 1
+ANSWER_TASK = "kotae.answer"
+#: Queues of one served name. On one list 100 rows behind 6,000 took ten times their time alone, on two 1.3 times.
+QUEUES = 16
+
+#: Seconds after which rows of a silent worker go back to the queue; the heartbeat keeps a living worker's rows away from this.
+VISIBILITY_TIMEOUT = 30
+#: Seconds between two signs of life of a worker.
+HEARTBEAT = 3
+#: Seconds after which a worker that gave no sign of life is no longer listed.
+PRESENCE_TTL = 15
+#: Seconds for which a run's stored bits outlive its last stored row, so that a late redelivery still finds them.
+STORED_TTL = 7 * 86400
+
+
+class BrokerSettings(BaseSettings):
+    """Where Redis or Valkey is: ``KOTAE_BROKER``; its password there, in ``KOTAE_BROKER_PASSWORD`` or in a file."""
+
+    model_config = SettingsConfigDict(env_prefix="KOTAE_", hide_input_in_errors=True)
+
+    broker: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    broker_password: SecretStr | None = None
+    broker_password_file: Path | None = None
+
+    def url(self) -> str:
+        """Return the full URL, password included: for connecting only, never for printing."""
+        url = self.broker.get_secret_value()
+        password = self._password()
+        if not password:
+            return url
+        parts = urlsplit(url)
+        user = f"{parts.username or ''}:{quote(password, safe='')}"
+        return urlunsplit(parts._replace(netloc=f"{user}@{parts.netloc.rpartition('@')[2]}"))
+
+    def masked(self) -> str:
+        """Return the URL as it may be shown."""
+        return mask(self.broker.get_secret_value())
+
+    def _password(self) -> str:
+        if self.broker_password_file is not None:
+            try:
+                return self.broker_password_file.read_text().strip()
+            except OSError as error:
+                raise BrokerError(f"cannot read the broker's password file {self.broker_password_file}: {error.strerror}") from error
+        return self.broker_password.get_secret_value() if self.broker_password else ""
+
+
+def mask(url: str) -> str:
+    """Return a URL with its password hidden."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}"))
+
+
+# Names of things in Redis, each made here only.
+
+
+def queue_names(served_name: str) -> list[str]:
+    """Return the queues of a served name; a run keeps to one of them, workers read all of them in turn."""
+    return [f"kotae.{CONTRACT_VERSION}.{served_name}.{k}" for k in range(QUEUES)]
+
+
+def task_id(run_id: str, row: int, generation: int) -> str:
+    """Name the task of one row: the same row of the same generation of a run always has the same name."""
+    return f"{run_id}:{row}:{generation}"
+
+
+def parse_task_id(name: str) -> tuple[str, int, int]:
+    """Return run id, row and generation of a task's name."""
+    run_id, row, generation = name.rsplit(":", 2)
+    return run_id, int(row), int(generation)
+
+
+def result_key(name: str) -> str:
+    """Return where Celery's Redis backend keeps the result of a task (a test holds this against the backend itself)."""
+    return f"celery-task-meta-{name}"
+
+
+def stored_key(run_id: str, generation: int) -> str:
+    """Return the bitmap with one bit per row whose answer the collector has in its run store."""
+    return f"kotae.stored.{run_id}.{generation}"
+
+
+def sent_key(run_id: str, generation: int) -> str:
+    """Return the bitmap with one bit per row that was put on a queue of this Redis."""
+    return f"kotae.sent.{run_id}.{generation}"
+
+
+def cancelled_key(run_id: str) -> str:
+    """Return the flag that makes workers pass over a run's rows."""
+    return f"kotae.cancelled.{run_id}"
+
+
+def lease_key(run_id: str) -> str:
+    """Return the key whose holder is the one producer that owns a run."""
+    return f"kotae.lease.{run_id}"
+
+
+def presence_key(served_name: str, worker: str) -> str:
+    """Return where a worker says that it lives."""
+    return f"kotae.presence.{served_name}.{worker}"
+
+
+def fingerprint_key(served_name: str) -> str:
+    """Return the fingerprint that all workers of a served name must share."""
+    return f"kotae.fingerprint.{served_name}"
+
+
+#: kombu's index of messages that were fetched and not yet acknowledged: delivery tag -> time of delivery.
+UNACKED_INDEX = "unacked_index"
+#: kombu's hash of the same messages.
+UNACKED = "unacked"
+#: Hash: fingerprint -> ModelIdentity as JSON. Small, and kept: answers refer to it long after their worker is gone.
+IDENTITIES_KEY = "kotae.identities"
+
+
+# Connections.
+
+
+def connect(settings: BrokerSettings) -> "redis.Redis":
+    """Return a client that has reached Redis once. Raises BrokerError in one line otherwise."""
+    with explaining(settings):
+        client: redis.Redis = redis.Redis.from_url(
+            settings.url(), socket_connect_timeout=5, socket_timeout=30, socket_keepalive=True, health_check_interval=25
+        )
+        client.ping()
+        return client
+
+
+@contextmanager
+def explaining(settings: BrokerSettings) -> Iterator[None]:
+    """Turn the errors of redis-py and kombu into one line that says what to do."""
+    try:
+        yield
+    except redis.exceptions.AuthenticationError as error:
+        raise BrokerError(f"the broker at {settings.masked()} refused the password: check KOTAE_BROKER_PASSWORD or the URL") from error
+    except redis.exceptions.NoPermissionError as error:
+        raise BrokerError(f"the broker at {settings.masked()} does not allow this user what Kotae needs: {error}") from error
+    except redis.exceptions.OutOfMemoryError as error:
+        raise BrokerError(f"the broker at {settings.masked()} is out of memory: raise its maxmemory or lower --window") from error
+    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
+        raise BrokerError(f"cannot reach the broker at {settings.masked()}: {_reason(error)}") from error
+    except (redis.exceptions.RedisError, ValueError) as error:
+        raise BrokerError(f"the broker at {settings.masked()} cannot be used: {error}") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error).rstrip(".").splitlines()[0] if str(error) else type(error).__name__
+
+
+def broker_settings(url: str | None = None) -> BrokerSettings:
+    """Read the settings from the environment, with ``url`` in place of its broker. Raises BrokerError."""
+    try:
+        return BrokerSettings(broker=SecretStr(url)) if url else BrokerSettings()
+    except ValidationError as error:
+        fields = ", ".join(f"KOTAE_{'.'.join(map(str, e['loc'])).upper()}" for e in error.errors())
+        raise BrokerError(f"the broker's settings cannot be read: check {fields}") from error
+
+
+# The two Celery apps.
+
+
+def producer_app(settings: BrokerSettings) -> Celery:
+    """Return the app that sends. It has no result backend: with one, every send subscribes to its result's channel."""
+    app = Celery("kotae-producer", broker=settings.url(), set_as_current=False)
+    app.conf.update(_common())
+    return app
+
+
+def worker_config(settings: BrokerSettings, served_name: str) -> dict[str, Any]:
+    """Return the configuration of the app that answers."""
+    url = settings.url()
+    return _common() | {
+        "broker_url": url,
+        "result_backend": url,
+        "task_queues": celery_queues(served_name),
+        "worker_pool": "threads",  # prefork children may not have children, and an engine has some
+        "task_acks_late": True,  # rows of a killed worker come back
+        "worker_prefetch_multiplier": 1,  # with 4, two of four workers hoarded rows that the others could have answered
+        "result_expires": None,  # answers that nobody has collected are kept; the collector removes them
+        "result_backend_always_retry": True,  # without it a 3 s restart of Redis repeated 111 of 128 rows
+        "result_backend_thread_safe": True,  # one pool of connections, not one connection per thread
+        "redis_backend_health_check_interval": 30,  # answers take minutes; a dead connection is noticed in between
+        "redis_socket_keepalive": True,
+        "redis_socket_connect_timeout": 5,
+        "redis_socket_timeout": 30,
+        "worker_send_task_events": True,  # Flower
+        "worker_deduplicate_successful_tasks": True,  # halves what is repeated after all connections were cut
+        "worker_cancel_long_running_tasks_on_connection_loss": False,  # it repeats every row in flight
+        "worker_soft_shutdown_timeout": 0,  # does nothing but wait in the threads pool
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,  # the engine's own processes write to them
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,  # a worker outlives any restart of Redis
+        "task_track_started": False,  # a write per row that nobody reads
+    }
+
+
+def celery_queues(served_name: str) -> list[Queue]:
+    """Return the queues of a served name as Celery wants them."""
+    exchange = Exchange("kotae", type="direct")
+    return [Queue(name, exchange, routing_key=name) for name in queue_names(served_name)]
+
+
+def _common() -> dict[str, Any]:
+    return {
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json"],  # no pickle
+        "task_send_sent_event": False,
+        "broker_transport_options": {
+            # Must be the same in every app of one Redis: kombu lets the shortest win. The clock starts when a message is
+            # fetched; the heartbeat in lifecycle.py renews it, so it may be far shorter than an answer takes.
+            "visibility_timeout": VISIBILITY_TIMEOUT,
+            "unacked_restore_interval": 5,  # by default a killed worker's rows come back after 100 s, whatever the timeout
+            "unacked_restore_throttle": 1,
+            "queue_order_strategy": "round_robin",  # a short run behind a long one gets its share
+            "priority_steps": [0],  # one list per queue instead of four
+            "health_check_interval": 25,
+            "socket_keepalive": True,
+            "socket_connect_timeout": 5,
+        },
+    }

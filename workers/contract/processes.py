@@ -1,0 +1,53 @@
+"""Ending with the process that started us, however it ended: a lost GPU worker would hold its GPU for ever."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from typing import IO, TypeAlias
+
+Target: TypeAlias = int | IO[bytes] | None
+
+#: Set for a child whose standard input is a pipe that only its parent holds open.
+EXIT_WITH_PARENT = "KOTAE_EXIT_WITH_PARENT"
+#: Seconds to end decently once the parent is gone.
+_GRACE = 10.0
+
+
+def end_with_parent() -> None:
+    """End this process soon after its parent has gone, if it was started by ``start_child``."""
+    if os.environ.pop(EXIT_WITH_PARENT, ""):
+        threading.Thread(target=_wait_for_the_end_of_stdin, name="parent-watch", daemon=True).start()
+
+
+def start_child(command: list[str], env: dict[str, str], stdout: Target = None, stderr: Target = None) -> "subprocess.Popen[bytes]":
+    """Start a process in a session of its own (a Ctrl-C is ours to pass on) that ends when we do."""
+    return subprocess.Popen(
+        command, env=env | {EXIT_WITH_PARENT: "1"}, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, start_new_session=True
+    )
+
+
+def stop_child(child: "subprocess.Popen[bytes]", grace: float) -> None:
+    """Ask a child to end, insist after ``grace`` seconds, and leave nothing of its session behind."""
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(grace)
+        except subprocess.TimeoutExpired:
+            pass
+    try:
+        os.killpg(child.pid, signal.SIGKILL)  # engines start processes of their own
+    except ProcessLookupError:
+        pass
+    child.wait()
+    if child.stdin is not None:
+        child.stdin.close()
+
+
+def _wait_for_the_end_of_stdin() -> None:
+    while os.read(0, 4096):  # not sys.stdin: its lock, held by a daemon thread, is fatal when Python shuts down
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE)
+    os.killpg(0, signal.SIGKILL)

@@ -1,0 +1,102 @@
+"""Reading a reply: raw text -> reasoning, answer, outcome. Pure, and the only place that knows the tags.
+
+``reasoning-answer`` reads to the letter as the reference program does, placeholders included: people compare our
+workbooks with theirs. ``think`` and ``plain`` follow the same spirit.
+"""
+
+from typing import NamedTuple, assert_never
+
+from .messages import BlankLines, Outcome, ReplyFormat
+
+NO_REASONING_TAG = "UNKNOWN"
+UNCLOSED_REASONING = "REASONING not found"
+UNCLOSED_ANSWER = "ANSWER not found"
+
+#: The system prompt the reference model was tuned on, to the byte.
+REASONING_ANSWER_PROMPT = "\nRespond in the following format:\n<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>\n"
+
+
+class Reading(NamedTuple):
+    """How a reply reads; the raw text stays with the completion."""
+
+    reasoning: str
+    answer: str
+    outcome: Outcome
+
+
+class Layout(NamedTuple):
+    """A format as fixed strings around two free parts, for engines that can hold a reply to it."""
+
+    opening: str
+    between: str
+    closing: str
+
+
+def read_reply(
+    text: str,
+    finish_reason: str = "stop",
+    reply_format: ReplyFormat = ReplyFormat.REASONING_ANSWER,
+    blank_lines: BlankLines = BlankLines.COLLAPSE,
+) -> Reading:
+    """Read a reply. Never raises: a reply that breaks its format is a value with the outcome ``malformed``."""
+    if blank_lines is BlankLines.COLLAPSE:
+        text = text.replace("\n\n", "\n")  # one left-to-right pass: three line breaks leave two
+    match reply_format:
+        case ReplyFormat.REASONING_ANSWER:
+            reasoning, answer, kept = _reasoning_answer(text)
+        case ReplyFormat.THINK:
+            reasoning, answer, kept = _think(text)
+        case ReplyFormat.PLAIN:
+            reasoning, answer, kept = "", text, True
+        case _:
+            assert_never(reply_format)
+    if finish_reason == "length":
+        return Reading(reasoning, answer, Outcome.TRUNCATED)
+    return Reading(reasoning, answer, Outcome.ANSWERED if kept else Outcome.MALFORMED)
+
+
+def default_system_prompt(reply_format: ReplyFormat) -> str:
+    """Return the system prompt that goes with a format; empty where the model knows the format by itself."""
+    return REASONING_ANSWER_PROMPT if reply_format is ReplyFormat.REASONING_ANSWER else ""
+
+
+def layout(reply_format: ReplyFormat) -> Layout | None:
+    """Return what a reply in this format must look like, or None for ``plain``, which anything keeps."""
+    match reply_format:
+        case ReplyFormat.REASONING_ANSWER:
+            return Layout("<reasoning>\n", "\n</reasoning>\n<answer>\n", "\n</answer>\n")
+        case ReplyFormat.THINK:
+            return Layout("<think>\n", "\n</think>\n\n", "")
+        case ReplyFormat.PLAIN:
+            return None
+        case _:
+            assert_never(reply_format)
+
+
+def _reasoning_answer(text: str) -> tuple[str, str, bool]:
+    reasoning = _between(text, "<reasoning>", "</reasoning>", missing=NO_REASONING_TAG, unclosed=UNCLOSED_REASONING)
+    answer = _between(text, "<answer>", "</answer>", missing=text, unclosed=UNCLOSED_ANSWER)
+    return reasoning.text, answer.text, reasoning.found and answer.found
+
+
+def _think(text: str) -> tuple[str, str, bool]:
+    """Read ``<think>...</think>answer``; many chat templates open the tag in the prompt, so it may be missing."""
+    before, closed, after = text.partition("</think>")
+    if closed:
+        return before.strip().removeprefix("<think>").strip(), after.strip(), True
+    if "<think>" in text:
+        return text.partition("<think>")[2].strip(), UNCLOSED_ANSWER, False
+    return NO_REASONING_TAG, text, False
+
+
+class _Part(NamedTuple):
+    text: str
+    found: bool
+
+
+def _between(text: str, opening: str, closing: str, *, missing: str, unclosed: str) -> _Part:
+    _, opened, rest = text.partition(opening)
+    if not opened:
+        return _Part(missing, False)
+    inside, closed, _ = rest.partition(closing)
+    return _Part(inside.strip(), True) if closed else _Part(unclosed, False)

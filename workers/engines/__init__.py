@@ -1,0 +1,57 @@
+"""The seam to the model: what an engine is, and the one door to each kind."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, assert_never
+
+from workers.contract.messages import ChatMessage, ModelIdentity, Sampling
+from workers.settings import WorkerSettings
+
+
+class Sample(NamedTuple):
+    """One sampled continuation of a prompt."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    #: ``stop``, ``length``, ... as vLLM and OpenAI name it.
+    finish_reason: str
+
+
+class Generation(NamedTuple):
+    """What an engine made of one prompt."""
+
+    prompt_token_ids: tuple[int, ...]
+    samples: tuple[Sample, ...]
+
+
+class Engine(Protocol):
+    """Turns conversations into text, hundreds at a time. All methods run on one event loop."""
+
+    #: How many rows at once keep the engine's batch full.
+    max_in_flight: int
+
+    async def start(self) -> ModelIdentity:
+        """Load the model and say which it is. Raises UserError where somebody can mend what is wrong."""
+
+    async def generate(self, request_id: str, messages: Sequence[ChatMessage], sampling: Sampling, adapter: str | None) -> Generation:
+        """Answer one conversation; cancelling the call aborts it in the engine.
+
+        ``request_id`` is unique per attempt. Raises Rejected, Failed or EngineDead, and nothing else on purpose.
+        """
+
+    async def close(self) -> None:
+        """Give the memory back; the engine is not used again."""
+
+
+def open_engine(settings: WorkerSettings) -> Engine:
+    """Return the engine that the settings name, not yet started; its heavy library is imported here and not before."""
+    match settings.engine:
+        case "vllm":
+            from .vllm_engine import VLLMEngine
+
+            return VLLMEngine(settings)
+        case "echo":
+            from .echo_engine import EchoEngine
+
+            return EchoEngine(settings)
+        case _:
+            assert_never(settings.engine)

@@ -1,0 +1,57 @@
+"""The engine without a model: answers with the question's own text after a delay; for load and fault tests."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from workers.contract.errors import Rejected, UserError
+from workers.contract.messages import ChatMessage, ModelIdentity, Sampling
+from workers.settings import WorkerSettings
+
+from . import Generation, Sample
+
+
+class EchoArgs(BaseModel):
+    """The engine arguments of ``echo``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    #: Seconds a row takes, and how far a row may be from that, evenly spread.
+    delay: float = Field(default=0.0, ge=0)
+    delay_spread: float = Field(default=0.0, ge=0)
+    #: Rows at once, as in vLLM.
+    max_num_seqs: int = Field(default=256, ge=1)
+
+
+class EchoEngine:
+    """Answers ``<answer>`` with the last message's text. A token is one word here."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        try:
+            self._args = EchoArgs.model_validate(settings.engine_args)
+        except ValidationError as error:
+            first = error.errors()[0]
+            known = ", ".join(EchoArgs.model_fields)
+            raise UserError(f"engine argument {'.'.join(map(str, first['loc']))}: {first['msg']} (echo knows {known})") from error
+        self._settings = settings
+        self.max_in_flight = self._args.max_num_seqs
+
+    async def start(self) -> ModelIdentity:
+        return ModelIdentity(served_name=self._settings.served_name, engine="echo", engine_version="1", model="echo")
+
+    async def generate(self, request_id: str, messages: Sequence[ChatMessage], sampling: Sampling, adapter: str | None) -> Generation:
+        if adapter is not None:
+            raise Rejected(f"no adapter {adapter!r} here: the echo engine has none")
+        if sampling.enforce_format is not None:
+            raise Rejected("the echo engine cannot enforce a reply format")
+        spread = self._args.delay_spread
+        await asyncio.sleep(max(0.0, self._args.delay + random.uniform(-spread, spread)))
+        question = messages[-1].content
+        text = f"<reasoning>\n{request_id}\n</reasoning>\n<answer>\n{question}\n</answer>\n"
+        words = tuple(range(len(question.split())))
+        return Generation(words, (Sample(text, words, "stop"),) * sampling.n)
+
+    async def close(self) -> None:
+        pass

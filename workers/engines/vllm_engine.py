@@ -1,0 +1,280 @@
+"""vLLM as an engine: one ``AsyncLLM`` whose batch is shared by every row in flight. Spans vLLM 0.24 to 0.33."""
+
+import asyncio
+import dataclasses
+import difflib
+import hashlib
+import inspect
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+# Before vllm is imported: nobody is called home; and threads run here, so its processes must be spawned, not forked.
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+
+import torch
+import transformers
+import vllm
+from vllm import SamplingParams
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.lora.request import LoRARequest
+from vllm.outputs import RequestOutput
+from vllm.platforms import current_platform
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from workers.contract.errors import EngineDead, EngineError, Failed, Rejected, UserError
+from workers.contract.fingerprint import fingerprint_folder
+from workers.contract.messages import ChatMessage, ModelIdentity, Sampling
+from workers.contract.replies import layout
+from workers.settings import WorkerSettings
+
+from . import Generation, Sample
+from .demo_model import demo_model_path
+
+#: AsyncLLM's silent defaults, 128 sequences and 2,048 batched tokens, cost 20-24 % on an H200.
+_GPU_DEFAULTS: dict[str, Any] = {"max_num_seqs": 1024, "max_num_batched_tokens": 16384}
+#: On a CPU compiling takes minutes and gains nothing that a try-out would notice.
+_CPU_DEFAULTS: dict[str, Any] = {"max_num_seqs": 256, "max_num_batched_tokens": 2048, "enforce_eager": True}
+_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+#: An enforced reply must leave room for some words between its tags.
+_MIN_FREE_TOKENS = 16
+_HELLO = ({"role": "user", "content": "Hello"},)
+
+
+class VLLMEngine:
+    """Answers with a model that vLLM loads, on GPUs or on the CPU."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._model = _resolve_model(settings.model)
+        self._adapters = _lora_requests(settings.adapters)
+        self._args = self._engine_args()
+        self.max_in_flight: int = self._args["max_num_seqs"]
+
+    async def start(self) -> ModelIdentity:
+        if current_platform.is_cpu():
+            _prepare_cpu()
+        try:
+            self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._args))
+        except (ValueError, OSError) as error:
+            raise UserError(f"vLLM cannot load {self._settings.model}: {_first_line(error)}") from error
+        tokenizer = self._engine.get_tokenizer()
+        self._tokenizer: Any = await tokenizer if inspect.isawaitable(tokenizer) else tokenizer
+        self._max_model_len: int = self._engine.vllm_config.model_config.max_model_len
+        self._enforces_format = _can_bound_tokens()
+        self._check_chat_template()
+        for lora in self._adapters.values():  # a bad adapter given to generate() would kill the engine
+            try:
+                await self._engine.add_lora(lora)
+            except Exception as error:
+                raise UserError(f"adapter {lora.lora_name} cannot be loaded: {_first_line(error)}") from error
+        return await asyncio.to_thread(self._identity)
+
+    async def generate(self, request_id: str, messages: Sequence[ChatMessage], sampling: Sampling, adapter: str | None) -> Generation:
+        if adapter is not None and adapter not in self._adapters:
+            raise Rejected(f"no adapter {adapter!r} here; this worker has: {', '.join(self._adapters) or 'none'}")
+        prompt = self.render(messages)
+        room = self._max_model_len - len(prompt)
+        if room <= 0:
+            raise Rejected(f"the prompt has {len(prompt)} tokens; the model takes fewer than {self._max_model_len}")
+        params = self._sampling_params(sampling, min(sampling.max_tokens, room))
+        lora = self._adapters[adapter] if adapter is not None else None
+        try:
+            output = await self._last_output(prompt, params, request_id, lora)
+        except Exception as error:
+            raise _as_engine_error(error) from error
+        return Generation(tuple(prompt), tuple(Sample(o.text, tuple(o.token_ids), str(o.finish_reason)) for o in output.outputs))
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._engine.shutdown)
+
+    def render(self, messages: Sequence[ChatMessage]) -> list[int]:
+        """Return the prompt's token ids by the chat template of the model's own tokenizer. Raises Rejected."""
+        try:
+            return self._apply_chat_template([message.model_dump() for message in messages])
+        except Exception as error:  # templates raise what they like, jinja2.TemplateError among it
+            raise Rejected(f"the model's chat template refuses this conversation: {_first_line(error)}") from error
+
+    def _apply_chat_template(self, conversation: Sequence[dict[str, str]]) -> list[int]:
+        return list(self._tokenizer.apply_chat_template(conversation, tokenize=True, add_generation_prompt=True, return_dict=False))
+
+    async def _last_output(self, prompt: list[int], params: SamplingParams, request_id: str, lora: LoRARequest | None) -> RequestOutput:
+        last: RequestOutput | None = None
+        async for output in self._engine.generate({"prompt_token_ids": prompt}, params, request_id, lora_request=lora):
+            last = output
+        if last is None:
+            raise Failed("the engine ended the row without an output")
+        return last
+
+    def _sampling_params(self, sampling: Sampling, max_tokens: int) -> SamplingParams:
+        return SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            max_tokens=max_tokens,
+            min_tokens=min(sampling.min_tokens, max_tokens),
+            n=sampling.n,
+            seed=None if sampling.temperature == 0 else sampling.seed,  # greedy needs none, and a generator per row costs time
+            stop=list(sampling.stop),
+            repetition_penalty=sampling.repetition_penalty,
+            presence_penalty=sampling.presence_penalty,
+            frequency_penalty=sampling.frequency_penalty,
+            ignore_eos=sampling.ignore_eos,
+            structured_outputs=self._structured_outputs(sampling, max_tokens),
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    def _structured_outputs(self, sampling: Sampling, max_tokens: int) -> StructuredOutputsParams | None:
+        """Hold the reply to its format. Both parts are bounded in tokens, so that the tags always close within ``max_tokens``."""
+        if sampling.enforce_format is None or (shape := layout(sampling.enforce_format)) is None:
+            return None
+        if not self._enforces_format:
+            raise Rejected("this worker's vLLM cannot bound the parts of a reply: --enforce-format needs xgrammar 0.2.8 or newer")
+        tags = "".join(shape)
+        # At worst every byte of a tag is a token of its own; one more for the end of the reply.
+        free = max_tokens - len(tags.encode()) - 1
+        if free < _MIN_FREE_TOKENS:
+            raise Rejected(f"--enforce-format leaves {max(free, 0)} of {max_tokens} tokens between the tags; raise --max-tokens")
+        reasoning = free * 3 // 5
+        excludes = ["</", *re.findall(r"<\w+>", tags)]  # a tag inside a part would end it, or begin another, for whoever reads the reply
+        elements = [
+            {"type": "const_string", "value": shape.opening},
+            {"type": "any_text", "excludes": excludes, "max_tokens": reasoning},
+            {"type": "const_string", "value": shape.between},
+            {"type": "any_text", "excludes": excludes, "max_tokens": free - reasoning},
+        ]
+        if shape.closing:
+            elements.append({"type": "const_string", "value": shape.closing})
+        tag = {"type": "structural_tag", "format": {"type": "sequence", "elements": elements}}
+        return StructuredOutputsParams(structural_tag=json.dumps(tag))
+
+    def _engine_args(self) -> dict[str, Any]:
+        given = self._settings.engine_args
+        known = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
+        for key in given:
+            if key == "model":
+                raise UserError("engine argument model: use --model")
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=3)
+                raise UserError(f"engine argument {key}: vLLM {vllm.__version__} has none of this name" + (f"; did you mean {', '.join(near)}?" if near else ""))
+        args: dict[str, Any] = {"model": self._model, "seed": 0}
+        args |= _cpu_defaults() if current_platform.is_cpu() else _GPU_DEFAULTS
+        if self._adapters:
+            args |= {"enable_lora": True, "max_loras": len(self._adapters), "max_lora_rank": _lora_rank(self._settings.adapters)}
+        return args | given
+
+    def _check_chat_template(self) -> None:
+        try:
+            self._apply_chat_template(_HELLO)
+        except Exception as error:
+            raise UserError(f"{self._settings.model} has no usable chat template: {_first_line(error)}") from error
+
+    def _identity(self) -> ModelIdentity:
+        model = self._engine.vllm_config.model_config
+        return ModelIdentity(
+            served_name=self._settings.served_name,
+            engine="vllm",
+            engine_version=vllm.__version__,
+            model=self._settings.model,
+            weights=fingerprint_folder(_weights_folder(self._model, self._args.get("revision"))),
+            adapters={name: fingerprint_folder(Path(lora.lora_path)) for name, lora in self._adapters.items()},
+            chat_template=hashlib.sha256(repr(self._apply_chat_template(_HELLO)).encode()).hexdigest()[:16],
+            dtype=str(model.dtype).removeprefix("torch."),
+            quantization=str(model.quantization or ""),
+            max_model_len=self._max_model_len,
+            enforces_format=self._enforces_format,
+            versions={"torch": torch.__version__, "transformers": transformers.__version__, "device": str(current_platform.device_type)},
+        )
+
+
+def _cpu_defaults() -> dict[str, Any]:
+    """Without bf16 instructions a bf16 model runs at a fifth of the speed of the same model in float32."""
+    has_bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return _CPU_DEFAULTS | {"distributed_executor_backend": "uni"} | ({} if has_bf16 else {"dtype": "float32"})
+
+
+def _prepare_cpu() -> None:
+    """Set what vLLM reads from the environment when it runs on a CPU, where the user has not."""
+    cores = len(os.sched_getaffinity(0))
+    # One process for the engine and its only worker: each further one imports vLLM again, 13 s on a small machine.
+    # vLLM keeps to "uni" only with this variable, which AsyncLLM otherwise ignores, and then leaves the threads to us.
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    os.environ.setdefault("OMP_NUM_THREADS", str(cores))
+    # Gigabytes for the KV cache; vLLM would otherwise take a share of all memory.
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
+
+
+def _as_engine_error(error: Exception) -> EngineError:
+    """Say what an exception out of vLLM means for the row. The one place that knows its exceptions, old and new."""
+    if isinstance(error, EngineError):
+        return error
+    if isinstance(error, EngineDeadError):
+        return EngineDead(_first_line(error))
+    client_error = getattr(getattr(vllm, "exceptions", None), "VLLMClientError", ValueError)
+    if isinstance(error, (ValueError, client_error)):
+        return Rejected(f"vLLM refuses the row: {_first_line(error)}")
+    return Failed(f"{type(error).__name__}: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # pydantic's first line only counts its errors
+    if len(lines) > 2 and "validation error" in lines[0]:
+        return lines[2]
+    return lines[0] if lines else type(error).__name__
+
+
+def _can_bound_tokens() -> bool:
+    try:
+        from xgrammar.structural_tag import AnyTextFormat
+    except ImportError:
+        return False
+    return "max_tokens" in AnyTextFormat.model_fields
+
+
+def _resolve_model(model: str) -> str:
+    if model == "demo":
+        model = str(demo_model_path())
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise UserError(f"{model} holds no model: there is no config.json in it")
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # everything is here; nothing is looked up elsewhere
+        return str(path)
+    if path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
+        raise UserError(f"no model at {model}: give the folder of a model, or its name on a hub (organisation/name)")
+    return model
+
+
+def _weights_folder(model: str, revision: str | None) -> Path:
+    if Path(model).is_dir():
+        return Path(model)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(model, revision=revision, local_files_only=True))
+
+
+def _lora_requests(adapters: dict[str, str]) -> dict[str, LoRARequest]:
+    return {name: LoRARequest(name, number, str(Path(path).expanduser())) for number, (name, path) in enumerate(adapters.items(), start=1)}
+
+
+def _lora_rank(adapters: dict[str, str]) -> int:
+    """Return the smallest rank vLLM offers that holds every adapter."""
+    needed = 0
+    for name, path in adapters.items():
+        config = Path(path).expanduser() / "adapter_config.json"
+        try:
+            needed = max(needed, int(json.loads(config.read_text())["r"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"adapter {name}: {config} does not describe a LoRA adapter") from error
+    for rank in _LORA_RANKS:
+        if needed <= rank:
+            return rank
+    raise UserError(f"an adapter has rank {needed}; vLLM takes at most {_LORA_RANKS[-1]}")

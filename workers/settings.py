@@ -1,0 +1,46 @@
+"""What a worker process is told, read once from the environment (``KOTAE_...``)."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from .contract.errors import UserError
+
+EngineName = Literal["vllm", "echo"]
+
+
+class WorkerSettings(BaseSettings):
+    """Model, engine and bounds of one worker process; each field is an environment variable with the prefix ``KOTAE_``."""
+
+    model_config = SettingsConfigDict(env_prefix="KOTAE_")
+
+    engine: EngineName = "vllm"
+    #: A folder, the name of a model on a hub, or ``demo``.
+    model: str = "demo"
+    #: What producers call the model; by default the model as it was given.
+    name: str = ""
+    #: Adapter name -> folder.
+    adapters: dict[str, str] = Field(default_factory=dict)
+    engine_args: dict[str, Any] = Field(default_factory=dict)
+    #: Rows taken and not yet answered; by default what fills the engine's batch.
+    max_in_flight: int | None = Field(default=None, ge=1)
+    #: Seconds that running rows get when the worker is told to stop, before they are handed back to the queue.
+    drain_seconds: float = Field(default=30.0, ge=0)
+    #: Append-only file in which the engine writes every row it starts and ends, for those who check us.
+    ledger: Path | None = None
+
+    @property
+    def served_name(self) -> str:
+        """Return the name that names the queues."""
+        return self.name or (self.engine if self.engine == "echo" else self.model)
+
+
+def worker_settings() -> WorkerSettings:
+    """Read the settings. Raises UserError, naming the variable, for a value that cannot be."""
+    try:
+        return WorkerSettings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"KOTAE_{'.'.join(map(str, first['loc'])).upper()}: {first['msg']}") from error
