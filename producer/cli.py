@@ -1,7 +1,6 @@
 """``kotae``: reads arguments, calls one function, prints one line where something is wrong."""
 
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,15 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 # The help must come at once: what is heavy is imported by the command that needs it.
+from workers.contract.command_line import complain, parse_values, run_command_line, warn_of_password
 from workers.contract.errors import KotaeError, UserError
-from workers.contract.options import parse_values, warn_of_password
 
+from .interrupt import interruptible
 from .options import AskOptions, DeskOptions, LocalOptions, seconds, spread
 
 if TYPE_CHECKING:
     from .commands import Desk, Target
 
-EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
 cli = typer.Typer(
     add_completion=False,
@@ -29,7 +29,9 @@ cli = typer.Typer(
 Workbook = Annotated[Path, typer.Argument(help="The workbook with the questions (.xlsx).")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="The workbook to write; by default NAME-answers.xlsx here.")]
 Broker = Annotated[str | None, typer.Option(envvar="KOTAE_BROKER", help="redis://host:port/db; password in KOTAE_BROKER_PASSWORD.")]
-Model = Annotated[str | None, typer.Option(envvar="KOTAE_MODEL", help="With a broker a served name; without, a model's folder or hub name.")]
+Model = Annotated[
+    str | None, typer.Option(envvar="KOTAE_MODEL", help="With a broker a served name; without, a model's folder or hub name.")
+]
 Adapter = Annotated[str | None, typer.Option(envvar="KOTAE_ADAPTER", help="With a broker a LoRA adapter's name; without, its folder.")]
 Run = Annotated[str, typer.Argument(help="The run's id or its beginning, or 'last'.")]
 
@@ -60,7 +62,9 @@ def run_workbook(
 
 @cli.command()
 @spread
-def submit(workbook: Workbook, ask: AskOptions, desk: DeskOptions, broker: Broker = None, model: Model = None, adapter: Adapter = None) -> None:
+def submit(
+    workbook: Workbook, ask: AskOptions, desk: DeskOptions, broker: Broker = None, model: Model = None, adapter: Adapter = None
+) -> None:
     """Put a workbook's rows on a broker, and leave once all of them are there; `kotae collect` writes the workbook."""
     from . import commands
 
@@ -85,7 +89,9 @@ def collect(
 
 @cli.command()
 @spread
-def status(desk: DeskOptions, run: Annotated[str | None, typer.Argument(help="A run; by default all.")] = None, broker: Broker = None) -> None:
+def status(
+    desk: DeskOptions, run: Annotated[str | None, typer.Argument(help="A run; by default all.")] = None, broker: Broker = None
+) -> None:
     """Show how far runs are and, with a broker, who answers."""
     from . import commands
 
@@ -103,21 +109,16 @@ def runs(desk: DeskOptions, delete: Annotated[str | None, typer.Option(metavar="
 
 
 def run() -> None:
-    """Run the command line (console script): every mistake of the user is one line and exit code 2."""
+    """Run the command line (console script)."""
     logging.getLogger("kombu").setLevel(logging.CRITICAL)  # what it would say comes back to us as an exception
     try:
-        from .interrupt import interruptible
-
         with interruptible():
-            cli(prog_name="kotae")
-    except UserError as error:
-        _complain(str(error))
-        sys.exit(EXIT_USER_ERROR)
+            sys.exit(run_command_line(cli, "kotae"))
     except KotaeError as error:
-        _complain(str(error))
+        complain("kotae", str(error))
         sys.exit(EXIT_FAILED)
-    except KeyboardInterrupt:
-        _complain("interrupted; what is answered is stored, and the same command resumes")
+    except (KeyboardInterrupt, typer.Abort):
+        complain("kotae", "interrupted; what is answered is stored, and the same command resumes")
         sys.exit(EXIT_INTERRUPTED)
 
 
@@ -144,11 +145,5 @@ def _desk(options: DeskOptions) -> "Desk":
     return Desk(options.home, Console(stderr=options.as_json, width=None if sys.stderr.isatty() else 200), options.as_json)
 
 
-def _complain(line: str) -> None:
-    print(f"kotae: {' '.join(line.split())}", file=sys.stderr)
-    sys.stderr.flush()
-
-
 if __name__ == "__main__":
-    os.environ.setdefault("PYTHONUNBUFFERED", "1")
     run()

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection
 from itertools import islice
+from typing import cast
 
 from pydantic import ValidationError
 
@@ -27,7 +28,7 @@ def collect(transport: Transport, store: RunStore, waiting: Collection[str]) -> 
     ids = iter(waiting)
     while batch := list(islice(ids, _BATCH)):
         with broker.explaining(transport.settings):
-            values = transport.redis.mget([broker.result_key(task_id) for task_id in batch])
+            values = cast(list[bytes | None], transport.redis.mget([broker.result_key(task_id) for task_id in batch]))
         found = [(task_id, answer) for task_id, value in zip(batch, values, strict=True) if value and (answer := _decode(task_id, value))]
         if not found:
             continue

@@ -139,7 +139,15 @@ def runs(delete: str | None, desk: Desk) -> int:
         with _opened_by_name(desk.home, run_id, writing=False) as store:
             manifest, tally = store.manifest, store.tally()
             summaries.append(_summary(store))
-            cells = (run_id, manifest.created_at[:19], manifest.served_name, Path(manifest.source_path).name, tally.rows, tally.stored, tally.answered)
+            cells = (
+                run_id,
+                manifest.created_at[:19],
+                manifest.served_name,
+                Path(manifest.source_path).name,
+                tally.rows,
+                tally.stored,
+                tally.answered,
+            )
             table.add_row(*map(str, cells))
     desk.console.print(table) if summaries else desk.say(f"no runs in {desk.home}")
     _print_json(desk, {"runs": summaries})
@@ -161,17 +169,16 @@ def _run_locally(plan: Plan, local: LocalModel, target: Target, desk: Desk) -> R
     if local.model == "demo":
         desk.say("no model is named: answering with the demo model, SmolLM2-135M. It is a toy that shows the machine, not good answers")
     _show_first_prompt(plan, desk)
-    with local_fleet(local, desk.home, target.ledger) as fleet:
-        with contextlib.closing(Transport(fleet.settings)) as transport:
-            with waiting_line(desk.console, f"starting the {local.engine} engine with {local.served_name} …") as waiting:
-                identity = fleet.wait_until_ready(transport, waiting)
-            _check_model_can(plan, identity)
-            store = open_run(plan, desk.home, local.served_name, adapter, local.model, local.engine_args)
-            try:
-                _feed(plan, store, transport, desk, fleet.check)
-            except BaseException:
-                store.close()
-                raise
+    with local_fleet(local, desk.home, target.ledger) as fleet, contextlib.closing(Transport(fleet.settings)) as transport:
+        with waiting_line(desk.console, f"starting the {local.engine} engine with {local.served_name} …") as waiting:
+            identity = fleet.wait_until_ready(transport, waiting)
+        _check_model_can(plan, identity)
+        store = open_run(plan, desk.home, local.served_name, adapter, local.model, local.engine_args)
+        try:
+            _feed(plan, store, transport, desk, fleet.check)
+        except BaseException:
+            store.close()
+            raise
     return store
 
 
@@ -216,8 +223,8 @@ def _opened(plan: Plan, home: Path, served_name: str, target: Target, transport:
         answered_by, serving = set(store.fingerprints()), {worker.fingerprint for worker in workers}
         if answered_by and serving and not answered_by & serving:
             raise UserError(
-                f"run {store.manifest.run_id} was answered by another model (fingerprint {', '.join(sorted(answered_by))}) than {served_name}"
-                f" is now ({', '.join(sorted(serving))}): --fresh asks anew, or serve the new model under a new name"
+                f"run {store.manifest.run_id} was answered by another model (fingerprint {', '.join(sorted(answered_by))})"
+                f" than {served_name} is now ({', '.join(sorted(serving))}): --fresh asks anew, or serve the new model under a new name"
             )
         if store.manifest.queue is None:
             store.update(queue=transport.emptiest_queue(served_name, store.manifest.run_id))
@@ -250,7 +257,9 @@ def _wait_for_workers(transport: Transport, served_name: str, patience: float, d
             waited = time.monotonic() - started
             if waited > patience:
                 others = ", ".join(sorted({worker.served_name for worker in transport.workers()})) or "none"
-                raise UserError(f"no worker serves {served_name} (waited {duration(patience)}, --wait-for-worker); served at the moment: {others}")
+                raise UserError(
+                    f"no worker serves {served_name} (waited {duration(patience)}, --wait-for-worker); served at the moment: {others}"
+                )
             line = line or stack.enter_context(waiting_line(desk.console, f"waiting for a worker that serves {served_name} …"))
             line(waited)
             time.sleep(0.5)
@@ -324,10 +333,16 @@ def _show_workers(workers: list[Presence], waiting: dict[str, int], desk: Desk) 
         return
     table = Table("worker", "served name", "GPU", "in flight", "rows waiting", box=None, pad_edge=False)
     for worker in workers:
-        table.add_row(worker.worker, worker.served_name, worker.gpu or "-", f"{worker.in_flight}/{worker.max_in_flight}", str(waiting[worker.served_name]))
+        table.add_row(
+            worker.worker,
+            worker.served_name,
+            worker.gpu or "-",
+            f"{worker.in_flight}/{worker.max_in_flight}",
+            str(waiting[worker.served_name]),
+        )
     desk.console.print(table)
 
 
 def _refuse_to_overwrite_the_source(source: Path, out: Path) -> None:
-    if out.exists() and source.exists() and out.samefile(source) or out.absolute() == source.absolute():
+    if (out.exists() and source.exists() and out.samefile(source)) or out.absolute() == source.absolute():
         raise UserError(f"the output {out} is the workbook itself; give it another name with -o")

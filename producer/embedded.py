@@ -41,7 +41,7 @@ def _open_port(client: "redis.Redis", tries: int = 20) -> int:
             if attempt == tries - 1:
                 raise
         else:
-            return port
+            return int(port)
     raise AssertionError("unreachable")
 
 

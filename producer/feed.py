@@ -103,6 +103,8 @@ class Feeder:
         if waiting or any(worker.in_flight for worker in self._transport.workers(manifest.served_name)):
             return
         if self._resends == _RESENDS:
-            raise BrokerError(f"{len(self._sent)} rows were sent {1 + _RESENDS} times and never came back; look at the workers' logs, then run again")
+            raise BrokerError(
+                f"{len(self._sent)} rows were sent {1 + _RESENDS} times and never came back; look at the workers' logs, then run again"
+            )
         self._resends += 1
         sender.send(self._questions.of(row) for row in list(self._sent.values()))

@@ -69,12 +69,14 @@ def choose_model(model: str | None, engine: str, engine_args: dict[str, Any], ad
 class LocalFleet:
     """An embedded server and the workers on it."""
 
-    def __init__(self, server: "subprocess.Popen[bytes]", workers: "subprocess.Popen[bytes]", url: str, log: Path, served_name: str) -> None:
+    def __init__(
+        self, server: "subprocess.Popen[bytes]", workers: "subprocess.Popen[bytes]", url: str, log: Path, served_name: str
+    ) -> None:
         self._server, self._workers, self._log, self._served_name = server, workers, log, served_name
         # Nothing of the environment's broker may mix in: its password is not ours.
         self.settings = BrokerSettings(broker=SecretStr(url), broker_password=None, broker_password_file=None)
 
-    def wait_until_ready(self, transport: Transport, waiting: Callable[[float], None]) -> ModelIdentity | None:
+    def wait_until_ready(self, transport: Transport, waiting: Callable[[float], object]) -> ModelIdentity | None:
         """Wait until a worker takes rows; return which model it has. Raises UserError or WorkerDied if none ever will."""
         started = time.monotonic()
         while not (workers := transport.workers(self._served_name)):
@@ -90,7 +92,11 @@ class LocalFleet:
         code = self._workers.poll()
         if code is None:
             return
-        said = [line.removeprefix("kotae-worker: ") for line in self._log.read_text(errors="replace").splitlines() if line.startswith("kotae-worker: ")]
+        said = [
+            line.removeprefix("kotae-worker: ")
+            for line in self._log.read_text(errors="replace").splitlines()
+            if line.startswith("kotae-worker: ")
+        ]
         if code == 2 and said:
             raise UserError(said[-1])
         raise WorkerDied(f"{said[-1] if said else f'the local worker ended with code {code}'}; its log is {self._log}")

@@ -31,7 +31,8 @@ class AskOptions:
         bool, typer.Option("--enforce-format", envvar="KOTAE_ENFORCE_FORMAT", help="Hold replies to the format while they are written.")
     ] = False
     blank_lines: Annotated[
-        BlankLines, typer.Option(envvar="KOTAE_BLANK_LINES", help="Doubled line breaks in replies: collapse, as the reference does, or keep.")
+        BlankLines,
+        typer.Option(envvar="KOTAE_BLANK_LINES", help="Doubled line breaks in replies: collapse, as the reference does, or keep."),
     ] = BlankLines.COLLAPSE
     temperature: Annotated[float, typer.Option(envvar="KOTAE_TEMPERATURE")] = 0.5
     top_p: Annotated[float, typer.Option(envvar="KOTAE_TOP_P")] = 0.95
@@ -46,18 +47,21 @@ class AskOptions:
     presence_penalty: Annotated[float, typer.Option(envvar="KOTAE_PRESENCE_PENALTY")] = 0.0
     frequency_penalty: Annotated[float, typer.Option(envvar="KOTAE_FREQUENCY_PENALTY")] = 0.0
     ignore_eos: Annotated[
-        bool, typer.Option("--ignore-eos", envvar="KOTAE_IGNORE_EOS", help="Write max-tokens tokens whatever the model says; for measuring.")
+        bool,
+        typer.Option("--ignore-eos", envvar="KOTAE_IGNORE_EOS", help="Write max-tokens tokens whatever the model says; for measuring."),
     ] = False
     row_timeout: Annotated[
         str, typer.Option(envvar="KOTAE_ROW_TIMEOUT", help="Longest time of a row, from when the engine takes it: 90s, 30m, 2h.")
     ] = "30m"
     limit: Annotated[int | None, typer.Option(envvar="KOTAE_LIMIT", help="Ask the first N rows only.")] = None
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", envvar="KOTAE_OVERWRITE", help="Replace filled columns of the source that have our columns' names.")
+        bool,
+        typer.Option("--overwrite", envvar="KOTAE_OVERWRITE", help="Replace filled columns of the source that have our columns' names."),
     ] = False
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what this run has answered and ask anew.")] = False
     window: Annotated[
-        int, typer.Option("--window", "--max-queued", envvar="KOTAE_WINDOW", min=1, help="Most rows of this run that Redis holds at a time.")
+        int,
+        typer.Option("--window", "--max-queued", envvar="KOTAE_WINDOW", min=1, help="Most rows of this run that Redis holds at a time."),
     ] = 20_000
 
 
@@ -83,7 +87,7 @@ class DeskOptions:
 def spread(command: Callable[..., None]) -> Callable[..., None]:
     """Let a Typer command take dataclasses: each of their fields becomes an option of its own."""
     hints = get_type_hints(command, include_extras=True)
-    groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(command).parameters.values():
         if (group := groups.get(parameter.name)) is None:
@@ -101,7 +105,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
         command(**given, **gathered)
 
     spread_out.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # how Typer sees the options
-    del spread_out.__wrapped__  # type: ignore[attr-defined]  # or Typer looks at the original
+    del spread_out.__wrapped__  # or Typer looks at the original
     return spread_out
 
 

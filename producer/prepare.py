@@ -60,7 +60,9 @@ def make_sampling(options: AskOptions) -> Sampling:
         name = "-".join(str(part) for part in first["loc"][:1]).replace("_", "-")
         option = {"n": "--samples", "": ""}.get(name, f"--{name}")
         value = f" {first['input']}" if first["loc"] else ""
-        raise UserError(f"{option}{value}: {first['msg'].removeprefix('Value error, ')}".strip(": ")) from error
+        raise UserError(
+            f"{option}{value}: {first['msg'].removeprefix('Value error, ').replace('Input should be', 'must be')}".strip(": ")
+        ) from error
     if options.enforce_format:
         if layout(options.reply_format) is None:
             raise UserError(f"--enforce-format: any reply keeps the format {options.reply_format}; leave the option out")

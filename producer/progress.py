@@ -75,7 +75,7 @@ def waiting_line(console: Console, what: str) -> Iterator[Callable[[float], obje
             yield lambda seconds: status.update(f"{what} {duration(seconds)}")
     else:
         console.print(what, highlight=False, soft_wrap=True)
-        yield lambda seconds: None
+        yield lambda _: None
 
 
 def duration(seconds: float) -> str:

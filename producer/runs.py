@@ -163,7 +163,7 @@ class RunStore:
             self._db.execute("UPDATE manifest SET json = ?", (changed.model_dump_json(),))
             self.manifest = changed
             if reread:
-                rows = [row for row in self._rows() if row.answer.completions]
+                rows = [row for row in self._rows(changed.rows) if row.answer.completions]
                 self._db.executemany("UPDATE answers SET outcome = ? WHERE row = ?", [(r.answer.outcome, r.answer.row) for r in rows])
                 self._db.executemany(
                     "UPDATE completions SET outcome = ? WHERE row = ? AND sample = ?",
@@ -181,11 +181,24 @@ class RunStore:
                 self._db.execute("DELETE FROM completions WHERE row = ?", (answer.row,))
                 self._db.execute(
                     "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (answer.row, answer.generation, answer.outcome, answer.error, answer.prompt_tokens, answer.worker, answer.fingerprint, answer.seconds, now),
+                    (
+                        answer.row,
+                        answer.generation,
+                        answer.outcome,
+                        answer.error,
+                        answer.prompt_tokens,
+                        answer.worker,
+                        answer.fingerprint,
+                        answer.seconds,
+                        now,
+                    ),
                 )
                 self._db.executemany(
                     "INSERT INTO completions VALUES (?, ?, ?, ?, ?, ?)",
-                    [(answer.row, k, _to_blob(c.text), c.outcome, c.finish_reason, c.output_tokens) for k, c in enumerate(answer.completions)],
+                    [
+                        (answer.row, k, _to_blob(c.text), c.outcome, c.finish_reason, c.output_tokens)
+                        for k, c in enumerate(answer.completions)
+                    ],
                 )
 
     def store_model(self, fingerprint: str, identity: ModelIdentity) -> None:
@@ -207,7 +220,7 @@ class RunStore:
 
     def answers(self) -> Iterator[StoredRow]:
         """Yield what is stored of the rows this command is about, in row order, read as the manifest says."""
-        return self._rows("WHERE answers.row < ?", (self.manifest.asked_rows,))
+        return self._rows(self.manifest.asked_rows)
 
     def tally(self) -> Tally:
         """Count what is stored of the rows this command is about."""
@@ -231,15 +244,15 @@ class RunStore:
             path.write_bytes(content)
             yield path
 
-    def _rows(self, where: str = "", values: tuple[Any, ...] = ()) -> Iterator[StoredRow]:
+    def _rows(self, before: int) -> Iterator[StoredRow]:
         query = (
             "SELECT answers.row, generation, answers.outcome, error, prompt_tokens, worker, fingerprint, seconds, stored_at,"
             " sample, text, finish_reason, output_tokens FROM answers LEFT JOIN completions USING (row)"
-            f" {where} ORDER BY answers.row, sample"
+            " WHERE answers.row < ? ORDER BY answers.row, sample"
         )
         head: tuple[Any, ...] | None = None
         completions: list[Completion] = []
-        for record in self._db.execute(query, values):
+        for record in self._db.execute(query, (before,)):
             if head is not None and head[0] != record[0]:
                 yield self._stored_row(head, completions)
                 completions = []
@@ -285,7 +298,7 @@ def find_run(home: Path, name: str) -> str:
     found = [run_id for run_id in runs if run_id.startswith(name)]
     if len(found) != 1:
         known = ", ".join(runs[-5:]) or "none"
-        raise UserError(f"{'no run' if not found else f'{len(found)} runs'} of {home} {'begins' if not found else 'begin'} with {name!r}; the newest are: {known}")
+        raise UserError(f"{len(found) or 'no'} runs of {home} begin with {name!r}; the newest are: {known}")
     return found[0]
 
 

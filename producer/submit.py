@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, cast
 
-from kombu import Producer
 from kombu.exceptions import KombuError
 
 from workers.contract import broker
@@ -25,9 +24,9 @@ class Sender:
         self._transport = transport
         self._app = broker.producer_app(transport.settings)
         queues = {queue.name: queue for queue in broker.celery_queues(manifest.served_name)}
-        self._queue = queues[manifest.queue or next(iter(queues))]
+        self._queue: Any = queues[manifest.queue or next(iter(queues))]  # nor that a Queue may be given
         self._connection = self._app.connection_for_write()
-        self._producer: Producer = self._app.amqp.Producer(self._connection)
+        self._producer: Any = self._app.amqp.Producer(self._connection)  # the stubs do not know batch()
 
     def __enter__(self) -> Self:
         return self
@@ -71,5 +70,5 @@ class Sender:
 def sent_rows(transport: Transport, run_id: str, generation: int = 0) -> set[int]:
     """Return the rows that this Redis was given, as far as it remembers."""
     with broker.explaining(transport.settings):
-        bitmap = transport.redis.get(broker.sent_key(run_id, generation)) or b""
+        bitmap = cast(bytes, transport.redis.get(broker.sent_key(run_id, generation)) or b"")
     return {8 * place + bit for place, byte in enumerate(bitmap) if byte for bit in range(8) if byte & (0x80 >> bit)}

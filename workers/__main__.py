@@ -9,10 +9,9 @@ from typing import Annotated
 import typer
 
 from .contract.broker import broker_settings, connect
-from .contract.errors import UserError
-from .contract.options import parse_pairs, parse_values, warn_of_password
-from .fleet import choose_gpus, supervise
+from .contract.command_line import parse_pairs, parse_values, run_command_line, warn_of_password
 from .contract.processes import end_with_parent
+from .fleet import choose_gpus, supervise
 from .settings import worker_settings
 
 cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -34,31 +33,28 @@ def main(
 ) -> None:
     """Answer questions: one worker process per GPU, or one on the CPU."""
     end_with_parent()
-    try:
-        warn_of_password(broker, "KOTAE_BROKER")
-        os.environ |= {"KOTAE_MODEL": model, "KOTAE_ENGINE": engine, "KOTAE_NAME": name, "KOTAE_DRAIN_SECONDS": str(drain_seconds)}
-        if broker:
-            os.environ["KOTAE_BROKER"] = broker
-        if adapter:
-            os.environ["KOTAE_ADAPTERS"] = json.dumps(parse_pairs("--adapter", adapter))
-        if engine_arg:
-            os.environ["KOTAE_ENGINE_ARGS"] = json.dumps(parse_values("--engine-arg", engine_arg))
-        if max_in_flight is not None:
-            os.environ["KOTAE_MAX_IN_FLIGHT"] = str(max_in_flight)
-        if ledger is not None:
-            os.environ["KOTAE_LEDGER"] = str(ledger.absolute())
-        settings = worker_settings()
-        connect(broker_settings()).close()
-        chosen = [] if settings.engine == "echo" else choose_gpus(gpus)
-    except UserError as error:
-        print(f"kotae-worker: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    raise SystemExit(supervise(settings.served_name, chosen, log_level))
+    warn_of_password(broker, "KOTAE_BROKER")
+    # The worker processes read their settings from the environment, as those of a plain `celery worker` do.
+    os.environ |= {"KOTAE_MODEL": model, "KOTAE_ENGINE": engine, "KOTAE_NAME": name, "KOTAE_DRAIN_SECONDS": str(drain_seconds)}
+    if broker:
+        os.environ["KOTAE_BROKER"] = broker
+    if adapter:
+        os.environ["KOTAE_ADAPTERS"] = json.dumps(parse_pairs("--adapter", adapter))
+    if engine_arg:
+        os.environ["KOTAE_ENGINE_ARGS"] = json.dumps(parse_values("--engine-arg", engine_arg))
+    if max_in_flight is not None:
+        os.environ["KOTAE_MAX_IN_FLIGHT"] = str(max_in_flight)
+    if ledger is not None:
+        os.environ["KOTAE_LEDGER"] = str(ledger.absolute())
+    settings = worker_settings()
+    connect(broker_settings()).close()
+    chosen = [] if settings.engine == "echo" else choose_gpus(gpus)
+    raise typer.Exit(supervise(settings.served_name, chosen, log_level))
 
 
 def run() -> None:
     """Run the command line (console script)."""
-    cli(prog_name="kotae-worker")
+    sys.exit(run_command_line(cli, "kotae-worker"))
 
 
 if __name__ == "__main__":

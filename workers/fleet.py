@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from .contract.errors import UserError
 from .contract.hardware import visible_gpus
-from .lifecycle import EXIT_NO_ENGINE, EXIT_USER_ERROR
 from .contract.processes import start_child, stop_child
+from .lifecycle import EXIT_NO_ENGINE, EXIT_USER_ERROR
 
 #: Seconds before a process that died is started again: first, and at most.
 _RESTART_DELAYS = (1.0, 5.0)

@@ -8,10 +8,9 @@ import threading
 import time
 from collections.abc import Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import redis
-from celery import Celery
 from celery.worker import state as celery_state
 
 from .contract import broker
@@ -63,9 +62,9 @@ class WorkerLife:
         """Run a coroutine on the engine's loop; any thread may wait for it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    def ready(self, app: Celery) -> None:
+    def ready(self) -> None:
         """Begin to give signs of life: rows are being taken."""
-        threading.Thread(target=self._beat, args=(app,), name="heartbeat", daemon=True).start()
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
 
     def engine_died(self, error: Exception) -> None:
         """End the process soon: rows in flight are given back first, no new ones are taken, a supervisor starts it again."""
@@ -73,7 +72,7 @@ class WorkerLife:
             return
         self._dying.set()
         log.error("the engine died (%s); this process ends, its rows go back to the queue", error)
-        celery_state.should_stop = EXIT_ENGINE_DEAD
+        celery_state.should_stop = EXIT_ENGINE_DEAD  # type: ignore[assignment]  # Celery's own way to stop with a code
         killer = threading.Timer(_LAST_WORDS, os._exit, (EXIT_ENGINE_DEAD,))
         killer.daemon = True
         killer.start()
@@ -92,14 +91,14 @@ class WorkerLife:
         """Refuse to serve beside workers that have another model under the same name."""
         key = broker.fingerprint_key(self.settings.served_name)
         if not self.redis.set(key, self.fingerprint, nx=True, ex=4 * broker.PRESENCE_TTL):
-            served = self.redis.get(key)
-            if served is not None and served.decode() != self.fingerprint:
+            served = cast(bytes, self.redis.get(key) or b"").decode()
+            if served not in ("", self.fingerprint):
                 raise UserError(
-                    f"other workers serve {self.settings.served_name} with another model (fingerprint {served.decode()}, this one has"
+                    f"other workers serve {self.settings.served_name} with another model (fingerprint {served}, this one has"
                     f" {self.fingerprint}); give this model a name of its own with --name, or stop them and wait a minute"
                 )
 
-    def _beat(self, app: Celery) -> None:
+    def _beat(self) -> None:
         while not self._stop.is_set():
             try:
                 self._say_that_we_live()

@@ -16,8 +16,8 @@ from .answering import answer_question
 from .contract import broker
 from .contract.errors import EngineDead, UserError
 from .contract.messages import Answer, Outcome, Question
-from .lifecycle import EXIT_NO_ENGINE, EXIT_USER_ERROR, WorkerLife
 from .contract.processes import end_with_parent
+from .lifecycle import EXIT_NO_ENGINE, EXIT_USER_ERROR, WorkerLife
 from .settings import worker_settings
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def _load_engine(sender: str, conf: Any, **_: Any) -> None:
 @signals.worker_ready.connect
 def _rows_are_taken(**_: Any) -> None:
     assert _life is not None
-    _life.ready(app)
+    _life.ready()
 
 
 @signals.worker_shutting_down.connect

@@ -23,7 +23,9 @@ def write_workbook(store: RunStore, out: Path) -> list[str]:
         sheet = read_sheet(source, manifest.sheet, manifest.question_column)
     columns = _columns(sheet, manifest)
     headers = list(sheet.headers) + [column.header for column in columns if column.fills is None]
-    wide = {sheet.question_column} | {_place(column, columns, sheet) for column in columns if column.field.startswith(("answer", "reasoning"))}
+    wide = {sheet.question_column} | {
+        _place(column, columns, sheet) for column in columns if column.field.startswith(("answer", "reasoning"))
+    }
     tables = [Table(sheet.name, headers, _rows(store, sheet, columns), wide)]
     tables.append(Table(_free_name("Run", tables), ["what", "value"], _provenance(store), {1}))
     if any(stored.answer.outcome in UNANSWERED for stored in store.answers()):
@@ -52,12 +54,11 @@ def _place(column: OutputColumn, columns: list[OutputColumn], sheet: Sheet) -> i
 def _rows(store: RunStore, sheet: Sheet, columns: list[OutputColumn]) -> Iterator[list[Cell]]:
     width = len(sheet.headers) + sum(column.fills is None for column in columns)
     places = [(column.field, _place(column, columns, sheet)) for column in columns]
-    answers = {}
     stored = store.answers()
     upcoming = next(stored, None)
     for number, source in enumerate(sheet.rows):
         row: list[Cell] = list(source) + [""] * (width - len(source))
-        answers = {}
+        answers: dict[str, Cell] = {}
         if upcoming is not None and upcoming.answer.row == number:
             answers = _cells(upcoming.answer)
             upcoming = next(stored, None)
@@ -129,4 +130,6 @@ def _flat(value: Any) -> list[str]:
 
 def _free_name(name: str, tables: list[Table]) -> str:
     taken = {table.name.casefold() for table in tables}
-    return next(candidate for candidate in (name, f"{name} (Kotae)", f"{name} (Kotae) 2") if candidate.casefold() not in taken)[:MAX_SHEET_NAME]
+    return next(candidate for candidate in (name, f"{name} (Kotae)", f"{name} (Kotae) 2") if candidate.casefold() not in taken)[
+        :MAX_SHEET_NAME
+    ]

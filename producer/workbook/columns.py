@@ -43,7 +43,9 @@ def answer_fields(samples: int) -> list[str]:
     return ["answer", "reasoning", "outcome", "finish_reason", "prompt_tokens", "output_tokens", "error", *more]
 
 
-def place_columns(fields: Sequence[str], headers: Sequence[str], filled: Sequence[bool], served_name: str, overwrite: bool) -> list[OutputColumn]:
+def place_columns(
+    fields: Sequence[str], headers: Sequence[str], filled: Sequence[bool], served_name: str, overwrite: bool
+) -> list[OutputColumn]:
     """Decide where each field goes.
 
     A column that the source already has under that name is filled in place if all its cells are empty or ``overwrite`` is given;
@@ -60,5 +62,9 @@ def place_columns(fields: Sequence[str], headers: Sequence[str], filled: Sequenc
             number += 1
             header = f"{field} ({served_name})" if number == 2 else f"{field} ({served_name}) {number - 1}"
         taken = normalised(header) in names
-        columns.append(OutputColumn(field, headers[names.index(normalised(header))] if taken else header, names.index(normalised(header)) if taken else None))
+        columns.append(
+            OutputColumn(
+                field, headers[names.index(normalised(header))] if taken else header, names.index(normalised(header)) if taken else None
+            )
+        )
     return columns

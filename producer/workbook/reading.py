@@ -22,7 +22,12 @@ from .columns import find_question_column
 Cell: TypeAlias = str | int | float | bool | datetime.datetime | datetime.date | datetime.time | datetime.timedelta
 
 _XLSX = b"PK\x03\x04"
-_KNOWN = {b"\xd0\xcf\x11\xe0": "an old or a password-protected Excel file", b"PAR1": "a Parquet file", b"%PDF": "a PDF", b"\x89PNG": "a picture"}
+_KNOWN = {
+    b"\xd0\xcf\x11\xe0": "an old or a password-protected Excel file",
+    b"PAR1": "a Parquet file",
+    b"%PDF": "a PDF",
+    b"\x89PNG": "a picture",
+}
 
 
 class Sheet(NamedTuple):

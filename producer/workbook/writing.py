@@ -42,7 +42,13 @@ def write_tables(path: Path, tables: Sequence[Table], created: datetime.datetime
     Raises WorkbookError if the place cannot be written.
     """
     with _replacing(path) as work:
-        options = {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False, "tmpdir": str(work.parent)}
+        options = {
+            "constant_memory": True,
+            "strings_to_formulas": False,
+            "strings_to_urls": False,
+            "strings_to_numbers": False,
+            "tmpdir": str(work.parent),
+        }
         workbook = xlsxwriter.Workbook(str(work), options)
         workbook.set_properties({"created": created})
         for table in tables:

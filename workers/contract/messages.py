@@ -87,9 +87,9 @@ class Sampling(Message):
     @model_validator(mode="after")
     def _combinations_work(self) -> Self:
         if self.min_tokens > self.max_tokens:
-            raise ValueError(f"min_tokens {self.min_tokens} is more than max_tokens {self.max_tokens}")
+            raise ValueError(f"min_tokens {self.min_tokens} is more than max_tokens {self.max_tokens}; lower the one or raise the other")
         if self.n > 1 and self.temperature == 0:
-            raise ValueError(f"n {self.n} at temperature 0 would give the same reply {self.n} times; raise temperature")
+            raise ValueError(f"{self.n} samples at temperature 0 would be {self.n} times the same reply; raise the temperature")
         return self
 
 

@@ -1,5 +1,6 @@
 """Ending with the process that started us, however it ended: a lost GPU worker would hold its GPU for ever."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -32,14 +33,10 @@ def stop_child(child: "subprocess.Popen[bytes]", grace: float) -> None:
     """Ask a child to end, insist after ``grace`` seconds, and leave nothing of its session behind."""
     if child.poll() is None:
         child.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(grace)
-        except subprocess.TimeoutExpired:
-            pass
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)  # engines start processes of their own
-    except ProcessLookupError:
-        pass
     child.wait()
     if child.stdin is not None:
         child.stdin.close()

@@ -163,7 +163,10 @@ class VLLMEngine:
                 raise UserError("engine argument model: use --model")
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=3)
-                raise UserError(f"engine argument {key}: vLLM {vllm.__version__} has none of this name" + (f"; did you mean {', '.join(near)}?" if near else ""))
+                raise UserError(
+                    f"engine argument {key}: vLLM {vllm.__version__} has none of this name"
+                    + (f"; did you mean {', '.join(near)}?" if near else "")
+                )
         args: dict[str, Any] = {"model": self._model, "seed": 0}
         args |= _cpu_defaults() if current_platform.is_cpu() else _GPU_DEFAULTS
         if self._adapters:

@@ -1,11 +1,34 @@
-"""Options that both command lines read alike."""
+"""What both command lines do alike: reading arguments, and one line with exit code 2 for a mistake."""
 
 import json
 import sys
 from typing import Any
 from urllib.parse import urlsplit
 
+import typer
+
 from .errors import UserError
+
+EXIT_USER_ERROR = 2
+#: What Typer raises for arguments that it cannot read; newer releases carry their own click.
+_UsageError: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+
+def run_command_line(cli: typer.Typer, program: str) -> int:
+    """Run a command line and return its exit code. A mistake of the user is one line on standard error."""
+    try:
+        return int(cli(prog_name=program, standalone_mode=False) or 0)
+    except UserError as error:
+        complain(program, str(error))
+    except _UsageError as error:
+        if type(error).__name__ != "NoArgsIsHelpError":
+            complain(program, f"{error.format_message()} (see {program} --help)")  # type: ignore[attr-defined]
+    return EXIT_USER_ERROR
+
+
+def complain(program: str, message: str) -> None:
+    """Print a message as one line on standard error."""
+    print(f"{program}: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
 def parse_pairs(option: str, pairs: list[str]) -> dict[str, str]:
