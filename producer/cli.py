@@ -9,7 +9,7 @@ import typer
 
 # The help must come at once: what is heavy is imported by the command that needs it.
 from workers.contract.command_line import complain, parse_values, run_command_line, warn_of_password
-from workers.contract.errors import KotaeError, UserError
+from workers.contract.errors import KotaeError
 
 from .interrupt import interruptible
 from .options import AskOptions, DeskOptions, LocalOptions, seconds, spread
@@ -27,7 +27,9 @@ cli = typer.Typer(
 )
 
 Workbook = Annotated[Path, typer.Argument(help="The workbook with the questions (.xlsx).")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="The workbook to write; by default NAME-answers.xlsx here.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", envvar="KOTAE_OUTPUT", help="The workbook to write; by default NAME-answers.xlsx here.")
+]
 Broker = Annotated[str | None, typer.Option(envvar="KOTAE_BROKER", help="redis://host:port/db; password in KOTAE_BROKER_PASSWORD.")]
 Model = Annotated[
     str | None, typer.Option(envvar="KOTAE_MODEL", help="With a broker a served name; without, a model's folder or hub name.")
@@ -76,9 +78,9 @@ def submit(
 def collect(
     run: Run,
     desk: DeskOptions,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The workbook to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", envvar="KOTAE_OUTPUT", help="The workbook to write.")],
     broker: Broker = None,
-    partial: Annotated[bool, typer.Option("--partial", help="Do not wait: write what there is by now.")] = False,
+    partial: Annotated[bool, typer.Option("--partial", envvar="KOTAE_PARTIAL", help="Do not wait: write what there is by now.")] = False,
 ) -> None:
     """Wait for a run that was submitted, and write its workbook."""
     from . import commands
@@ -113,21 +115,21 @@ def run() -> None:
     logging.getLogger("kombu").setLevel(logging.CRITICAL)  # what it would say comes back to us as an exception
     try:
         with interruptible():
-            sys.exit(run_command_line(cli, "kotae"))
+            code = run_command_line(cli, "kotae")
     except KotaeError as error:
         complain("kotae", str(error))
-        sys.exit(EXIT_FAILED)
+        code = EXIT_FAILED
     except (KeyboardInterrupt, typer.Abort):
+        code = EXIT_INTERRUPTED
+    if code == EXIT_INTERRUPTED:
         complain("kotae", "interrupted; what is answered is stored, and the same command resumes")
-        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(code)
 
 
 def _target(broker: str | None, model: str | None, adapter: str | None, local: LocalOptions) -> "Target":
     from .commands import Target
 
     _warn(broker)
-    if local.engine not in ("vllm", "echo"):
-        raise UserError(f"--engine {local.engine}: choose vllm or echo")
     return Target(broker, model, adapter, local.engine, parse_values("--engine-arg", local.engine_arg or []), local.ledger)
 
 

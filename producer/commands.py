@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from workers.contract.broker import broker_settings
-from workers.contract.errors import UserError
-from workers.contract.messages import UNANSWERED, ModelIdentity, Outcome, Presence
+from workers.contract.errors import BrokerError, UserError
+from workers.contract.messages import UNANSWERED, Answer, ModelIdentity, Outcome, Presence
 
 from .feed import Feeder
 from .local import LocalModel, choose_model, local_fleet
@@ -74,6 +74,8 @@ def submit(workbook: Path, ask: AskOptions, target: Target, desk: Desk) -> int:
     with contextlib.closing(Transport(broker_settings(target.broker))) as transport:
         served_name = _served_name(transport, target.model)
         workers = transport.workers(served_name)
+        if workers:
+            _check_model_can(plan, transport.identity(workers[0].fingerprint))
         _show_first_prompt(plan, desk)
         with _opened(plan, desk.home, served_name, target, transport, workers) as store:
             with RunProgress(desk.console, store.tally()) as progress:
@@ -92,7 +94,10 @@ def collect(name: str, broker: str | None, out: Path, partial: bool, desk: Desk)
     with _opened_by_name(desk.home, name) as store:
         _refuse_to_overwrite_the_source(Path(store.manifest.source_path), out)
         began = time.monotonic()
-        if store.tally().stored < store.manifest.asked_rows:
+        unfinished = store.tally().stored < store.manifest.asked_rows
+        if unfinished and store.manifest.local and not partial:
+            raise UserError(f"run {store.manifest.run_id} was begun without a broker: resume it by its own command, or use --partial")
+        if unfinished and not store.manifest.local:
             with contextlib.closing(Transport(broker_settings(broker))) as transport:
                 with store.source() as source:
                     sheet = read_sheet(source, store.manifest.sheet, store.manifest.question_column)
@@ -159,7 +164,7 @@ def _run_locally(plan: Plan, local: LocalModel, target: Target, desk: Desk) -> R
     known = None if plan.options.fresh else RunStore.open(desk.home, plan.run_id(local.served_name, adapter), writing=False)
     if known is not None:
         known.close()
-        store = open_run(plan, desk.home, local.served_name, adapter, local.model, local.engine_args)
+        store = open_run(plan, desk.home, local.served_name, adapter, local.model, local.engine_args, local=True)
         if _nothing_left(plan, store):
             desk.say("every row is answered already; no engine is started (--fresh asks anew)")
             if store.manifest.engine_args != local.engine_args:
@@ -173,7 +178,7 @@ def _run_locally(plan: Plan, local: LocalModel, target: Target, desk: Desk) -> R
         with waiting_line(desk.console, f"starting the {local.engine} engine with {local.served_name} …") as waiting:
             identity = fleet.wait_until_ready(transport, waiting)
         _check_model_can(plan, identity)
-        store = open_run(plan, desk.home, local.served_name, adapter, local.model, local.engine_args)
+        store = open_run(plan, desk.home, local.served_name, adapter, local.model, local.engine_args, local=True)
         try:
             _feed(plan, store, transport, desk, fleet.check)
         except BaseException:
@@ -209,19 +214,23 @@ def _feed(plan: Plan, store: RunStore, transport: Transport, desk: Desk, check: 
         store.update(queue=transport.emptiest_queue(store.manifest.served_name, store.manifest.run_id))
     with RunProgress(desk.console, store.tally()) as progress:
 
-        def watch(answers: list[Any]) -> None:
+        def watch(answers: list[Answer]) -> None:
             check()
             progress.watch(answers)
 
-        Feeder(transport, store, questions_of(plan, store), plan.options.window).run(watch)
+        try:
+            Feeder(transport, store, questions_of(plan, store), plan.options.window).run(watch)
+        except BrokerError:
+            check()  # if the server was ours, its end is the cause
+            raise
 
 
 def _opened(plan: Plan, home: Path, served_name: str, target: Target, transport: Transport, workers: list[Presence]) -> RunStore:
     """Open a run that a fleet answers, and hold its model against the one that answered before."""
-    store = open_run(plan, home, served_name, target.adapter, served_name, {})
+    store = open_run(plan, home, served_name, target.adapter, served_name, {}, local=False)
     try:
         answered_by, serving = set(store.fingerprints()), {worker.fingerprint for worker in workers}
-        if answered_by and serving and not answered_by & serving:
+        if answered_by and serving and not answered_by & serving and not _nothing_left(plan, store):
             raise UserError(
                 f"run {store.manifest.run_id} was answered by another model (fingerprint {', '.join(sorted(answered_by))})"
                 f" than {served_name} is now ({', '.join(sorted(serving))}): --fresh asks anew, or serve the new model under a new name"

@@ -2,8 +2,8 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections import deque
+from collections.abc import Callable
 
 from workers.contract import broker
 from workers.contract.errors import BrokerError
@@ -12,7 +12,7 @@ from workers.contract.messages import Answer
 from .collect import collect
 from .questions import Questions
 from .runs import RunStore
-from .submit import BATCH, Sender, sent_rows
+from .submit import BATCH, Sender, rows_of
 from .transport import LEASE, Transport
 
 #: Seconds between two looks for results: short while they come in, longer while nothing happens.
@@ -29,8 +29,7 @@ class Feeder:
     def __init__(self, transport: Transport, store: RunStore, questions: Questions, window: int) -> None:
         self._transport, self._store, self._questions, self._window = transport, store, questions, window
         self._sent: dict[str, int] = {}  # task id -> row, of rows that Redis holds in one form or another
-        self._unsent: Iterator[int] = iter(())
-        self._exhausted = False
+        self._unsent: deque[int] = deque()
         self._resends = 0
 
     def run(self, watch: Watch, *, until_sent: bool = False) -> None:
@@ -47,7 +46,7 @@ class Feeder:
                 try:
                     while True:
                         self._fill_window(sender)
-                        if not self._sent or (until_sent and self._exhausted):
+                        if not self._unsent and (until_sent or not self._sent):
                             return
                         answers = self._collect()
                         watch(answers)
@@ -78,15 +77,22 @@ class Feeder:
         """Sort the rows: stored ones are done, those that this Redis was given already are awaited, the rest is sent."""
         manifest = self._store.manifest
         open_rows = sorted(set(range(manifest.asked_rows)) - self._store.stored_rows())
-        given = sent_rows(self._transport, manifest.run_id)
-        self._sent = {broker.task_id(manifest.run_id, row, 0): row for row in open_rows if row in given}
-        self._unsent = iter([row for row in open_rows if row not in given])
+        # Rows that somebody else has collected (the store was deleted, or made fresh, or lies in another home) must be asked anew.
+        generation = manifest.generation
+        while rows_of(self._transport, broker.stored_key(manifest.run_id, generation)).intersection(open_rows):
+            generation += 1
+        if generation != manifest.generation:
+            self._store.update(generation=generation)
+            with broker.explaining(self._transport.settings):
+                self._transport.redis.set(broker.generation_key(manifest.run_id), generation, ex=broker.STORED_TTL)
+        given = rows_of(self._transport, broker.sent_key(manifest.run_id, generation))
+        self._sent = {broker.task_id(manifest.run_id, row, generation): row for row in open_rows if row in given}
+        self._unsent = deque(row for row in open_rows if row not in given)
 
     def _fill_window(self, sender: Sender) -> None:
-        while not self._exhausted and (room := self._window - len(self._sent)) > 0:
-            rows = list(islice(self._unsent, min(room, BATCH)))
-            self._exhausted = not rows
-            for question in sender.send(self._questions.of(row) for row in rows):
+        while self._unsent and (room := self._window - len(self._sent)) > 0:
+            rows = [self._unsent.popleft() for _ in range(min(room, BATCH, len(self._unsent)))]
+            for question in sender.send(self._questions.of(row, self._store.manifest.generation) for row in rows):
                 self._sent[broker.task_id(question.run_id, question.row, question.generation)] = question.row
 
     def _collect(self) -> list[Answer]:
@@ -107,4 +113,4 @@ class Feeder:
                 f"{len(self._sent)} rows were sent {1 + _RESENDS} times and never came back; look at the workers' logs, then run again"
             )
         self._resends += 1
-        sender.send(self._questions.of(row) for row in list(self._sent.values()))
+        sender.send(self._questions.of(row, manifest.generation) for row in list(self._sent.values()))

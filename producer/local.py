@@ -27,6 +27,7 @@ from .transport import Transport
 DEMO, DEMO_NAME = "demo", "SmolLM2-135M-Instruct"
 #: Seconds that a local worker gets to end by itself: it has nothing to give back to anybody.
 _GRACE = 8.0
+_PASSED_ON = {"KOTAE_GPUS", "KOTAE_LOG_LEVEL", "KOTAE_MAX_IN_FLIGHT"}
 
 
 class LocalModel(NamedTuple):
@@ -127,7 +128,8 @@ def local_fleet(model: LocalModel, home: Path, ledger: Path | None = None) -> It
 
 
 def _environment(model: LocalModel, url: str, ledger: Path | None) -> dict[str, str]:
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("KOTAE_")}
+    # Of our own settings only those that say how workers run: which broker, model and name is ours to decide.
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("KOTAE_") or key in _PASSED_ON}
     ours = {
         "KOTAE_BROKER": url,
         "KOTAE_MODEL": model.model,

@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from workers.contract.errors import UserError
-from workers.contract.messages import BlankLines, ReplyFormat
+from workers.contract.messages import BlankLines, EngineName, ReplyFormat
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -42,7 +42,7 @@ class AskOptions:
     min_tokens: Annotated[int, typer.Option(envvar="KOTAE_MIN_TOKENS", help="Shortest reply, in tokens.")] = 0
     samples: Annotated[int, typer.Option(envvar="KOTAE_SAMPLES", help="Replies per question.")] = 1
     seed: Annotated[int, typer.Option(envvar="KOTAE_SEED", help="Each row has a seed of its own, made from this one.")] = 0
-    stop: Annotated[list[str] | None, typer.Option(help="Text at which a reply ends. Repeatable.")] = None
+    stop: Annotated[list[str] | None, typer.Option(envvar="KOTAE_STOP", help="Text at which a reply ends. Repeatable.")] = None
     repetition_penalty: Annotated[float, typer.Option(envvar="KOTAE_REPETITION_PENALTY")] = 1.0
     presence_penalty: Annotated[float, typer.Option(envvar="KOTAE_PRESENCE_PENALTY")] = 0.0
     frequency_penalty: Annotated[float, typer.Option(envvar="KOTAE_FREQUENCY_PENALTY")] = 0.0
@@ -58,7 +58,7 @@ class AskOptions:
         bool,
         typer.Option("--overwrite", envvar="KOTAE_OVERWRITE", help="Replace filled columns of the source that have our columns' names."),
     ] = False
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what this run has answered and ask anew.")] = False
+    fresh: Annotated[bool, typer.Option("--fresh", envvar="KOTAE_FRESH", help="Forget what this run has answered and ask anew.")] = False
     window: Annotated[
         int,
         typer.Option("--window", "--max-queued", envvar="KOTAE_WINDOW", min=1, help="Most rows of this run that Redis holds at a time."),
@@ -69,8 +69,12 @@ class AskOptions:
 class LocalOptions:
     """What local workers load."""
 
-    engine: Annotated[str, typer.Option(envvar="KOTAE_ENGINE", help="The engine of local workers: vllm, or echo (no model).")] = "vllm"
-    engine_arg: Annotated[list[str] | None, typer.Option(help="An argument of the local engine: KEY=VALUE. Repeatable.")] = None
+    engine: Annotated[EngineName, typer.Option(envvar="KOTAE_ENGINE", help="The engine of local workers: vllm, or echo (no model).")] = (
+        "vllm"
+    )
+    engine_arg: Annotated[
+        list[str] | None, typer.Option(envvar="KOTAE_ENGINE_ARG", help="An argument of the local engine: KEY=VALUE. Repeatable.")
+    ] = None
     ledger: Annotated[
         Path | None, typer.Option(envvar="KOTAE_LEDGER", help="File in which local engines write every row they start and end.")
     ] = None
@@ -81,7 +85,9 @@ class DeskOptions:
     """Where runs are kept and who reads the output."""
 
     home: Annotated[Path, typer.Option(envvar="KOTAE_HOME", help="Where runs are kept.")] = Path(".kotae")
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on standard output.")] = False
+    as_json: Annotated[
+        bool, typer.Option("--json", envvar="KOTAE_JSON", help="Print the result as one JSON object on standard output.")
+    ] = False
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:

@@ -71,7 +71,9 @@ def make_sampling(options: AskOptions) -> Sampling:
     return sampling
 
 
-def open_run(plan: Plan, home: Path, served_name: str, adapter: str | None, model: str, engine_args: dict[str, Any]) -> RunStore:
+def open_run(
+    plan: Plan, home: Path, served_name: str, adapter: str | None, model: str, engine_args: dict[str, Any], *, local: bool
+) -> RunStore:
     """Open the run of a plan, beginning it if it is new or to be fresh. Raises UserError."""
     options = plan.options
     run_id = plan.run_id(served_name, adapter)
@@ -81,12 +83,16 @@ def open_run(plan: Plan, home: Path, served_name: str, adapter: str | None, mode
         "limit": options.limit,
         "overwrite": options.overwrite,
         "row_timeout": plan.row_timeout,
+        "source_path": str(plan.workbook.absolute()),
+        "sheet": plan.sheet.name,
+        "question_column": plan.sheet.headers[plan.sheet.question_column],
     }
     if options.fresh:
         delete_run(home, run_id)
     store = RunStore.open(home, run_id)
     if store is None:
-        store = RunStore.create(home, _manifest(plan, run_id, served_name, adapter, model, engine_args), plan.workbook)
+        store = RunStore.create(home, _manifest(plan, run_id, served_name, adapter, model, engine_args, local), plan.workbook)
+    store.replace_source(plan.workbook)
     store.update(**changing)
     store.store(questions_of(plan, store).skipped())
     return store
@@ -97,7 +103,9 @@ def questions_of(plan: Plan, store: RunStore) -> Questions:
     return Questions(plan.sheet.questions(), store.manifest)
 
 
-def _manifest(plan: Plan, run_id: str, served_name: str, adapter: str | None, model: str, engine_args: dict[str, Any]) -> Manifest:
+def _manifest(
+    plan: Plan, run_id: str, served_name: str, adapter: str | None, model: str, engine_args: dict[str, Any], local: bool
+) -> Manifest:
     return Manifest(
         run_id=run_id,
         served_name=served_name,
@@ -112,6 +120,7 @@ def _manifest(plan: Plan, run_id: str, served_name: str, adapter: str | None, mo
         kotae_version=version("kotae"),
         model=model,
         engine_args=engine_args,
+        local=local,
     )
 
 

@@ -23,8 +23,11 @@ def is_asked(question: str) -> bool:
 
 
 def run_id_of(questions: Iterable[str], system_prompt: str, sampling: Sampling, served_name: str, adapter: str | None) -> str:
-    """Return 16 hex digits that name the run: its ordered messages, sampling, served name and adapter decide, nothing else."""
-    digest = hashlib.sha256(_json([sampling.model_dump(mode="json"), served_name, adapter]))
+    """Return 16 hex digits that name the run: its ordered messages, sampling, served name and adapter decide, nothing else.
+
+    Fields of the sampling at their default do not count, so that a field that a later version adds renames no run.
+    """
+    digest = hashlib.sha256(_json([sampling.to_wire(), served_name, adapter]))
     for question in questions:
         digest.update(_messages_json(question, system_prompt))
     return digest.hexdigest()[:16]

@@ -55,6 +55,10 @@ class Manifest(BaseModel):
     engine_args: dict[str, Any] = Field(default_factory=dict)
     #: The queue of the broker that this run keeps to.
     queue: str | None = None
+    #: Whether the answers come from a server and workers that lived only for the command.
+    local: bool = False
+    #: The generation in which rows are asked now.
+    generation: int = 0
     # What may change from one command to the next without making another run.
     reply_format: ReplyFormat = ReplyFormat.REASONING_ANSWER
     blank_lines: BlankLines = BlankLines.COLLAPSE
@@ -169,6 +173,14 @@ class RunStore:
                     "UPDATE completions SET outcome = ? WHERE row = ? AND sample = ?",
                     [(c.outcome, r.answer.row, k) for r in rows for k, c in enumerate(r.answer.completions)],
                 )
+
+    def replace_source(self, source: Path) -> None:
+        """Keep this copy of the source instead: the same questions, perhaps beside other columns."""
+        with _explaining(self.path), self._db:
+            content = source.read_bytes()
+            (known,) = self._db.execute("SELECT bytes FROM source").fetchone()
+            if known != content:
+                self._db.execute("UPDATE source SET name = ?, bytes = ?", (source.name, content))
 
     def store(self, answers: Iterable[Answer]) -> None:
         """Store answers in one transaction; a row that is there already, in this generation or a later one, stays as it is."""
@@ -287,7 +299,7 @@ class RunStore:
 
 def list_runs(home: Path) -> list[str]:
     """Return the ids of all runs of a home, the newest last."""
-    return [path.stem for path in sorted((home / "runs").glob("*.sqlite"), key=lambda path: path.stat().st_mtime)]
+    return [path.stem for path in sorted((home / "runs").glob("*.sqlite"), key=_last_change)]
 
 
 def find_run(home: Path, name: str) -> str:
@@ -305,12 +317,19 @@ def find_run(home: Path, name: str) -> str:
 def delete_run(home: Path, run_id: str) -> None:
     """Remove a run from a home. Raises UserError while another process is at work on it."""
     path = _path(home, run_id)
+    if not path.exists():
+        return
     with _explaining(path):
         lock = _take_lock(path)
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         path.with_suffix(".lock").unlink(missing_ok=True)
         os.close(lock)
+
+
+def _last_change(path: Path) -> float:
+    log = path.with_name(f"{path.name}-wal")  # where SQLite writes first
+    return max(file.stat().st_mtime for file in (path, log) if file.exists())
 
 
 def _path(home: Path, run_id: str) -> Path:

@@ -24,7 +24,7 @@ class Sender:
         self._transport = transport
         self._app = broker.producer_app(transport.settings)
         queues = {queue.name: queue for queue in broker.celery_queues(manifest.served_name)}
-        self._queue: Any = queues[manifest.queue or next(iter(queues))]  # nor that a Queue may be given
+        self._queue: Any = queues[manifest.queue or next(iter(queues))]  # the stubs want a name; Celery takes a Queue too
         self._connection = self._app.connection_for_write()
         self._producer: Any = self._app.amqp.Producer(self._connection)  # the stubs do not know batch()
 
@@ -51,6 +51,8 @@ class Sender:
             pipe = self._transport.redis.pipeline(transaction=False)
             for question in sent:
                 pipe.setbit(broker.sent_key(question.run_id, question.generation), question.row, 1)
+            for key in {broker.sent_key(question.run_id, question.generation) for question in sent}:
+                pipe.expire(key, broker.STORED_TTL)
             pipe.execute()
         return sent
 
@@ -67,8 +69,8 @@ class Sender:
         )
 
 
-def sent_rows(transport: Transport, run_id: str, generation: int = 0) -> set[int]:
-    """Return the rows that this Redis was given, as far as it remembers."""
+def rows_of(transport: Transport, key: str) -> set[int]:
+    """Return the rows whose bits are set in a bitmap of this Redis, such as ``sent_key`` and ``stored_key`` name."""
     with broker.explaining(transport.settings):
-        bitmap = cast(bytes, transport.redis.get(broker.sent_key(run_id, generation)) or b"")
+        bitmap = cast(bytes, transport.redis.get(key) or b"")
     return {8 * place + bit for place, byte in enumerate(bitmap) if byte for bit in range(8) if byte & (0x80 >> bit)}

@@ -38,7 +38,9 @@ class Transport:
         with broker.explaining(self.settings):
             keys = sorted(self.redis.scan_iter(match=pattern, count=1000))
             values = self.redis.mget(keys) if keys else []
-        return [Presence.model_validate_json(value) for value in values if value is not None]
+        workers = [Presence.model_validate_json(value) for value in values if value is not None]
+        # The pattern for "a" finds the workers of "a.b" too
+        return [worker for worker in workers if served_name in (None, worker.served_name)]
 
     def identity(self, fingerprint: str) -> ModelIdentity | None:
         """Return which model a fingerprint stands for."""

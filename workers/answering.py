@@ -4,9 +4,8 @@ import asyncio
 import time
 import uuid
 
-from .contract.broker import task_id
 from .contract.errors import Failed, Rejected
-from .contract.messages import Answer, Completion, Outcome, Question
+from .contract.messages import Answer, Completion, Outcome, Question, task_id
 from .contract.replies import read_reply
 from .engines import Engine, Generation, Sample
 

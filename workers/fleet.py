@@ -52,12 +52,15 @@ def supervise(served_name: str, gpus: list[str], log_level: str) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    places = [_Place(f"gpu{gpu}", {"CUDA_VISIBLE_DEVICES": gpu}) for gpu in gpus] or [_Place(f"cpu-{os.getpid()}", {})]
+    places = [_Place(f"gpu{gpu}", {"CUDA_VISIBLE_DEVICES": gpu}) for gpu in gpus] or [
+        _Place(f"cpu-{os.getpid()}", {"CUDA_VISIBLE_DEVICES": ""})
+    ]
     try:
         while not stop.wait(0.2):
             for place in places:
                 code = _look_after(place, served_name, log_level)
-                if code in (EXIT_USER_ERROR, EXIT_NO_ENGINE):
+                # What fails at the very first start is a mistake of ours or of the user's; later it is the machine's, and passes.
+                if code in (EXIT_USER_ERROR, EXIT_NO_ENGINE) and place.restarts == 1:
                     return code
         return 0
     finally:
@@ -76,7 +79,7 @@ def _look_after(place: _Place, served_name: str, log_level: str) -> int | None:
     stop_child(place.process, grace=0)
     first, most = _RESTART_DELAYS
     delay = min(first * 2**place.restarts, most)
-    if code not in (EXIT_USER_ERROR, EXIT_NO_ENGINE):
+    if code not in (EXIT_USER_ERROR, EXIT_NO_ENGINE) or place.restarts:
         print(f"kotae-worker: {place.label} ended with code {code}; starting it again in {delay:g} s", file=sys.stderr, flush=True)
     place.process, place.restarts, place.start_at = None, place.restarts + 1, time.monotonic() + delay
     return code

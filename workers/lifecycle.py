@@ -24,7 +24,7 @@ from .settings import WorkerSettings
 log = logging.getLogger(__name__)
 
 #: Exit codes that a supervisor tells apart.
-EXIT_NO_ENGINE = 1
+EXIT_NO_ENGINE = 71
 EXIT_USER_ERROR = 2
 EXIT_ENGINE_DEAD = 70
 #: Seconds in which a process whose engine died gives its rows back before it ends in any case.
@@ -38,7 +38,7 @@ class WorkerLife:
 
     def __init__(self, settings: WorkerSettings, broker_settings: broker.BrokerSettings) -> None:
         self.settings = settings
-        self.redis = broker.connect(broker_settings)
+        self.redis = broker.connect(broker_settings, patient=True)
         self.worker = ""
         self.fingerprint = ""
         self._identity: ModelIdentity | None = None
@@ -55,6 +55,11 @@ class WorkerLife:
         threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
         self._identity = self.submit(self.engine.start()).result()
         self.fingerprint = fingerprint_identity(self._identity)
+        self.announce()
+
+    def announce(self) -> None:
+        """Claim the served name and say which model is behind it. Raises UserError if another model has the name."""
+        assert self._identity is not None, "start() loads the engine first"
         self._claim_served_name()
         self.redis.hset(broker.IDENTITIES_KEY, self.fingerprint, self._identity.model_dump_json())
 
@@ -64,6 +69,7 @@ class WorkerLife:
 
     def ready(self) -> None:
         """Begin to give signs of life: rows are being taken."""
+        self._stop.clear()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
 
     def engine_died(self, error: Exception) -> None:
@@ -77,13 +83,17 @@ class WorkerLife:
         killer.daemon = True
         killer.start()
 
-    def stop(self) -> None:
-        """Say goodbye and close the engine."""
+    def retire(self) -> None:
+        """Say goodbye: no more rows are taken."""
         self._stop.set()
         try:
             self.redis.delete(broker.presence_key(self.settings.served_name, self.worker))
         except redis.RedisError:
             log.warning("could not say goodbye to Redis; the presence key expires by itself")
+
+    def stop(self) -> None:
+        """Say goodbye and close the engine."""
+        self.retire()
         if self._identity is not None and not self._dying.is_set():
             self.submit(self.engine.close()).result(timeout=30)
 

@@ -1,14 +1,13 @@
 """What a worker process is told, read once from the environment (``KOTAE_...``)."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from .contract.errors import UserError
-
-EngineName = Literal["vllm", "echo"]
+from .contract.messages import EngineName
 
 
 class WorkerSettings(BaseSettings):
@@ -44,3 +43,5 @@ def worker_settings() -> WorkerSettings:
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"KOTAE_{'.'.join(map(str, first['loc'])).upper()}: {first['msg']}") from error
+    except SettingsError as error:
+        raise UserError("KOTAE_ADAPTERS and KOTAE_ENGINE_ARGS must be JSON objects") from error

@@ -5,9 +5,10 @@ import signal
 import sys
 import threading
 import traceback
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, wait
 from typing import Any
 
+import redis
 from celery import Celery, Task, signals
 from celery.exceptions import Ignore, Reject
 from pydantic import ValidationError
@@ -43,10 +44,13 @@ def answer(self: "Task[..., Answer]", payload: dict[str, Any]) -> Answer:
         if running is None:
             _in_flight[task_id] = mine = _life.submit(_answer(_life, task_id, payload))
     if running is not None:
-        running.exception()  # the first one stores the answer; this copy must not be acknowledged before it
+        wait([running])  # the first one stores the answer; this copy must not be acknowledged before it
         raise Ignore
     try:
-        return mine.result()
+        done = mine.result()
+        if (self.request.delivery_info or {}).get("redelivered") and _is_settled(_life, task_id):
+            raise Ignore  # another worker was quicker; a second result would never be collected
+        return done
     except EngineDead as error:
         _life.engine_died(error)
         raise Reject(str(error), requeue=True) from error
@@ -74,13 +78,18 @@ async def _answer(life: WorkerLife, task_id: str, payload: dict[str, Any]) -> An
 
 
 def _is_settled(life: WorkerLife, task_id: str) -> bool:
-    """Say whether nothing is left to do: the run was cancelled, the row's answer stored, or its result already there."""
+    """Say whether nothing is left to do: run cancelled or asked anew, the row's answer stored, or its result already there."""
     run_id, row, generation = broker.parse_task_id(task_id)
     pipe = life.redis.pipeline(transaction=False)
     pipe.exists(broker.cancelled_key(run_id))
     pipe.getbit(broker.stored_key(run_id, generation), row)
     pipe.exists(broker.result_key(task_id))
-    return any(pipe.execute())
+    pipe.get(broker.generation_key(run_id))
+    try:
+        *settled, current = pipe.execute()
+    except redis.RedisError as error:
+        raise Reject(f"Redis cannot be asked about this row: {error}", requeue=True) from error
+    return any(settled) or generation < int(current or 0)
 
 
 @signals.celeryd_init.connect

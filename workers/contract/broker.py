@@ -11,8 +11,12 @@ from celery import Celery
 from kombu import Exchange, Queue
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
 
 from .errors import BrokerError
+from .messages import parse_task_id as parse_task_id
+from .messages import task_id as task_id
 
 #: Part of every queue's name: producers and workers that do not understand each other never meet.
 CONTRACT_VERSION = 1
@@ -78,17 +82,6 @@ def queue_names(served_name: str) -> list[str]:
     return [f"kotae.{CONTRACT_VERSION}.{served_name}.{k}" for k in range(QUEUES)]
 
 
-def task_id(run_id: str, row: int, generation: int) -> str:
-    """Name the task of one row: the same row of the same generation of a run always has the same name."""
-    return f"{run_id}:{row}:{generation}"
-
-
-def parse_task_id(name: str) -> tuple[str, int, int]:
-    """Return run id, row and generation of a task's name."""
-    run_id, row, generation = name.rsplit(":", 2)
-    return run_id, int(row), int(generation)
-
-
 def result_key(name: str) -> str:
     """Return where Celery's Redis backend keeps the result of a task (a test holds this against the backend itself)."""
     return f"celery-task-meta-{name}"
@@ -102,6 +95,11 @@ def stored_key(run_id: str, generation: int) -> str:
 def sent_key(run_id: str, generation: int) -> str:
     """Return the bitmap with one bit per row that was put on a queue of this Redis."""
     return f"kotae.sent.{run_id}.{generation}"
+
+
+def generation_key(run_id: str) -> str:
+    """Return the generation in which a run's rows are asked now; messages of an earlier one are passed over."""
+    return f"kotae.generation.{run_id}"
 
 
 def cancelled_key(run_id: str) -> str:
@@ -135,13 +133,18 @@ IDENTITIES_KEY = "kotae.identities"
 # Connections.
 
 
-def connect(settings: BrokerSettings) -> "redis.Redis":
-    """Return a client that has reached Redis once. Raises BrokerError in one line otherwise."""
+def connect(settings: BrokerSettings, *, patient: bool = False) -> "redis.Redis":
+    """Return a client that has reached Redis once. Raises BrokerError in one line otherwise.
+
+    A ``patient`` client tries every command again for about a minute, since a worker outlives a restart of Redis.
+    """
+    options: dict[str, Any] = {"socket_connect_timeout": 5, "socket_timeout": 30, "socket_keepalive": True, "health_check_interval": 25}
     with explaining(settings):
-        client: redis.Redis = redis.Redis.from_url(
-            settings.url(), socket_connect_timeout=5, socket_timeout=30, socket_keepalive=True, health_check_interval=25
-        )
-        client.ping()
+        with redis.Redis.from_url(settings.url(), **options) as first:
+            first.ping()
+        if patient:
+            options["retry"] = Retry(ExponentialBackoff(cap=2.0, base=0.1), retries=30)
+        client: redis.Redis = redis.Redis.from_url(settings.url(), **options)
         return client
 
 

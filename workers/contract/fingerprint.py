@@ -26,11 +26,12 @@ def fingerprint_folder(folder: Path) -> str:
 
 
 def fingerprint_identity(identity: ModelIdentity) -> str:
-    """Return 16 hex digits of what decides the answers: weights, adapters, template, precision and length.
+    """Return 16 hex digits of what decides the answers: served name, engine, weights, adapters, template, precision and length.
 
-    Paths, hosts and versions do not count: two hosts that hold the same model at different places may share its name.
+    Paths, hosts, versions and what only decides the speed do not count: two hosts that hold the same model at different places
+    may share its name.
     """
-    decisive = identity.model_dump(exclude={"model", "versions", "engine_version"})
+    decisive = identity.model_dump(exclude={"model", "engine_args", "engine_version", "enforces_format", "versions"})
     if not identity.weights:
         decisive["model"] = identity.model
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]

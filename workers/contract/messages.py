@@ -5,6 +5,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+#: The engines there are.
+EngineName = Literal["vllm", "echo"]
+
 #: Shown in Flower and in logs instead of a whole text.
 _FIRST_WORDS = 48
 
@@ -156,6 +159,8 @@ class ModelIdentity(Message):
     engine: str
     engine_version: str
     model: str
+    #: What the engine was given, as far as it was not left to its defaults.
+    engine_args: dict[str, Any] = Field(default_factory=dict)
     #: Hash of the weights' files (see ``fingerprint.py``); empty for an engine without weights.
     weights: str = ""
     #: Adapter name -> hash of its files.
@@ -179,6 +184,17 @@ class Presence(Message):
     gpu: str
     in_flight: int
     max_in_flight: int
+
+
+def task_id(run_id: str, row: int, generation: int) -> str:
+    """Name the task of one row: the same row of the same generation of a run always has the same name."""
+    return f"{run_id}:{row}:{generation}"
+
+
+def parse_task_id(name: str) -> tuple[str, int, int]:
+    """Return run id, row and generation of a task's name."""
+    run_id, row, generation = name.rsplit(":", 2)
+    return run_id, int(row), int(generation)
 
 
 def first_words(text: str) -> str:

@@ -57,7 +57,13 @@ def read_reply(
 
 def default_system_prompt(reply_format: ReplyFormat) -> str:
     """Return the system prompt that goes with a format; empty where the model knows the format by itself."""
-    return REASONING_ANSWER_PROMPT if reply_format is ReplyFormat.REASONING_ANSWER else ""
+    match reply_format:
+        case ReplyFormat.REASONING_ANSWER:
+            return REASONING_ANSWER_PROMPT
+        case ReplyFormat.THINK | ReplyFormat.PLAIN:
+            return ""
+        case _:
+            assert_never(reply_format)
 
 
 def layout(reply_format: ReplyFormat) -> Layout | None:

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from workers.contract.errors import UserError
 
-DEMO_MODEL = "SmolLM2-135M-Instruct"
-_GGUF = f"{DEMO_MODEL}.Q4_1.gguf"
+#: How it is asked for.
+DEMO = "demo"
+_NAME = "SmolLM2-135M-Instruct"
+_GGUF = f"{_NAME}.Q4_1.gguf"
 
 
 def demo_model_path() -> Path:
@@ -21,7 +23,7 @@ def demo_model_path() -> Path:
 
     Takes about 20 s and 270 MB of the user's cache folder the first time. Raises UserError where the wheels are missing.
     """
-    folder = _cache_home() / "kotae" / DEMO_MODEL
+    folder = _cache_home() / "kotae" / _NAME
     if not (folder / "config.json").exists():
         _dequantize(_gguf_folder(), folder)
     return folder

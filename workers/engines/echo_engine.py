@@ -39,7 +39,9 @@ class EchoEngine:
         self.max_in_flight = self._args.max_num_seqs
 
     async def start(self) -> ModelIdentity:
-        return ModelIdentity(served_name=self._settings.served_name, engine="echo", engine_version="1", model="echo")
+        return ModelIdentity(
+            served_name=self._settings.served_name, engine="echo", engine_version="1", model="echo", engine_args=self._settings.engine_args
+        )
 
     async def generate(self, request_id: str, messages: Sequence[ChatMessage], sampling: Sampling, adapter: str | None) -> Generation:
         if adapter is not None:

@@ -35,12 +35,15 @@ from workers.contract.replies import layout
 from workers.settings import WorkerSettings
 
 from . import Generation, Sample
-from .demo_model import demo_model_path
+from .demo_model import DEMO, demo_model_path
 
 #: AsyncLLM's silent defaults, 128 sequences and 2,048 batched tokens, cost 20-24 % on an H200.
 _GPU_DEFAULTS: dict[str, Any] = {"max_num_seqs": 1024, "max_num_batched_tokens": 16384}
-#: On a CPU compiling takes minutes and gains nothing that a try-out would notice.
-_CPU_DEFAULTS: dict[str, Any] = {"max_num_seqs": 256, "max_num_batched_tokens": 2048, "enforce_eager": True}
+#: On a CPU compiling takes minutes and gains nothing that a try-out would notice; and vLLM up to 0.32 dies there of a seeded
+#: row whose prompt it reads in two steps ("CPU Generator does not use offset"), so it must read every prompt in one.
+_CPU_DEFAULTS: dict[str, Any] = {"max_num_seqs": 256, "enforce_eager": True, "enable_chunked_prefill": False}
+#: The demo model can do 8,192; less makes it start sooner.
+_DEMO_MAX_MODEL_LEN = 4096
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 #: An enforced reply must leave room for some words between its tags.
 _MIN_FREE_TOKENS = 16
@@ -93,6 +96,7 @@ class VLLMEngine:
 
     async def close(self) -> None:
         await asyncio.to_thread(self._engine.shutdown)
+        del self._engine  # its finalizer fails once Python itself shuts down
 
     def render(self, messages: Sequence[ChatMessage]) -> list[int]:
         """Return the prompt's token ids by the chat template of the model's own tokenizer. Raises Rejected."""
@@ -169,9 +173,14 @@ class VLLMEngine:
                 )
         args: dict[str, Any] = {"model": self._model, "seed": 0}
         args |= _cpu_defaults() if current_platform.is_cpu() else _GPU_DEFAULTS
+        if self._settings.model == DEMO:
+            args["max_model_len"] = _DEMO_MAX_MODEL_LEN
         if self._adapters:
             args |= {"enable_lora": True, "max_loras": len(self._adapters), "max_lora_rank": _lora_rank(self._settings.adapters)}
-        return args | given
+        args |= given
+        if not isinstance(args["max_num_seqs"], int) or args["max_num_seqs"] < 1:
+            raise UserError(f"engine argument max_num_seqs: {args['max_num_seqs']} is not a number of rows")
+        return args
 
     def _check_chat_template(self) -> None:
         try:
@@ -186,6 +195,7 @@ class VLLMEngine:
             engine="vllm",
             engine_version=vllm.__version__,
             model=self._settings.model,
+            engine_args={key: value for key, value in self._args.items() if key != "model"},
             weights=fingerprint_folder(_weights_folder(self._model, self._args.get("revision"))),
             adapters={name: fingerprint_folder(Path(lora.lora_path)) for name, lora in self._adapters.items()},
             chat_template=hashlib.sha256(repr(self._apply_chat_template(_HELLO)).encode()).hexdigest()[:16],
@@ -243,7 +253,7 @@ def _can_bound_tokens() -> bool:
 
 
 def _resolve_model(model: str) -> str:
-    if model == "demo":
+    if model == DEMO:
         model = str(demo_model_path())
     path = Path(model).expanduser()
     if path.is_dir():

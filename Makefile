@@ -1,0 +1,51 @@
+# Everything a fresh machine with Python 3.11 and make needs is installed by these targets, into .venv.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+LOCKED := --no-deps --require-hashes
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --overrides requirements/overrides.txt
+
+.PHONY: demo test check install system bench lock clean
+
+demo: system .venv/.demo  ## answer the example workbook with the demo model
+	$(BIN)/kotae run examples/questions.xlsx -o demo.xlsx --model demo --max-tokens 128 --enforce-format
+
+test: system check  ## every check and every test
+	$(BIN)/python -m pytest
+
+check: .venv/.dev  ## style, types, arrows
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --quiet
+
+install: .venv/.dev  ## everything that demo, test and check need
+
+bench: .venv/.dev  ## Kotae against offline vLLM, on this machine
+	$(BIN)/python -m benchmarks.engine_overhead
+
+system: requirements/apt.txt  ## what tests need from Debian, where we may install it; tests that lack it skip by name
+	@missing=$$(grep -v '^#' $< | xargs -r -n1 sh -c 'dpkg -s "$$0" >/dev/null 2>&1 || echo "$$0"'); \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; fi
+
+lock: .venv/.dev  ## pin again what pyproject.toml asks for
+	$(PIP) install --quiet uv
+	$(COMPILE) --extra cpu pyproject.toml requirements/torch.in -o requirements/demo.txt
+	$(COMPILE) --extra cpu --extra dev --extra monitoring pyproject.toml requirements/torch.in -c requirements/demo.txt -o requirements/dev.txt
+
+clean:
+	rm -rf .venv .kotae build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.demo: .venv/bin/python requirements/demo.txt requirements/torch.txt pyproject.toml
+	$(PIP) install --quiet $(LOCKED) -r requirements/demo.txt
+	$(PIP) install --quiet -r requirements/torch.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.dev: .venv/.demo requirements/dev.txt
+	$(PIP) install --quiet $(LOCKED) -r requirements/dev.txt
+	@touch $@

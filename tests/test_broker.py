@@ -1,0 +1,82 @@
+"""Names, settings and secrets of the broker."""
+
+from pathlib import Path
+
+import pytest
+import redis
+from celery import Celery
+from pydantic import SecretStr
+
+from tests.conftest import question, send
+from workers.contract import broker
+from workers.contract.errors import BrokerError
+
+
+def test_results_are_where_celerys_backend_puts_them(broker_url: str) -> None:
+    """The producer has no result backend, so it must know the key by itself."""
+    app = Celery(broker=broker_url, backend=broker_url, set_as_current=False)
+    name = broker.task_id("cafe", 17, 0)
+
+    assert app.backend.get_key_for_task(name).decode() == broker.result_key(name)
+
+
+def test_the_name_of_a_task_tells_its_row() -> None:
+    """A message that cannot be read must still find its row."""
+    assert broker.parse_task_id(broker.task_id("cafe", 17, 2)) == ("cafe", 17, 2)
+
+
+def test_a_row_waits_on_the_queue_of_its_contract_and_served_name(broker_url: str, client: redis.Redis) -> None:
+    """One list for each of 16 queues, none for priorities; the name is a promise to other tools."""
+    send(broker_url, [question()], "some/model", queue=3)
+
+    assert client.llen("kotae.1.some/model.3") == 1
+    assert [key for key in client.keys("kotae.1.*") if client.type(key) == b"list"] == [b"kotae.1.some/model.3"]
+
+
+def test_the_heartbeat_finds_kombus_record_of_a_row_in_work(broker_url: str, client: redis.Redis) -> None:
+    """The index is not public: this fails on the day when kombu moves it, and with it every worker's heartbeat."""
+    app = broker.producer_app(broker.broker_settings(broker_url))
+    send(broker_url, [question()], "echo")
+
+    with app.connection_for_read() as connection:
+        queue = broker.celery_queues("echo")[0](connection.channel())
+        message = queue.get(no_ack=False)
+        assert message is not None
+        tag = message.delivery_tag
+
+        assert client.zscore(broker.UNACKED_INDEX, tag) is not None
+        assert client.hlen(broker.UNACKED) == 1
+        message.ack()
+
+    assert client.zscore(broker.UNACKED_INDEX, tag) is None
+    app.close()
+
+
+def test_a_password_is_never_shown() -> None:
+    """Neither in messages nor where settings are printed."""
+    settings = broker.BrokerSettings(broker=SecretStr("redis://user:sesame@127.0.0.1:1/0"))
+
+    with pytest.raises(BrokerError) as error:
+        broker.connect(settings)
+
+    for shown in (repr(settings), str(error.value), settings.masked()):
+        assert "sesame" not in shown
+    assert "user:***@127.0.0.1:1" in str(error.value)
+
+
+@pytest.mark.parametrize("password", ["plain", "with/slash@and:colon", "日本"])
+def test_a_password_may_come_from_the_environment_or_a_file(
+    password: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broker_url: str
+) -> None:
+    """Then no process list shows it; and it may hold any character."""
+    bare = "redis://" + broker_url.rpartition("@")[2]
+    secret = broker_url.split("//:")[1].split("@")[0]
+    (tmp_path / "secret").write_text(f"{secret}\n")
+
+    monkeypatch.setenv("KOTAE_BROKER", bare)
+    monkeypatch.setenv("KOTAE_BROKER_PASSWORD", password)
+    with redis.Redis.from_url(broker.broker_settings().url()) as client:
+        assert client.connection_pool.connection_kwargs["password"] == password
+    monkeypatch.setenv("KOTAE_BROKER_PASSWORD_FILE", str(tmp_path / "secret"))
+
+    broker.connect(broker.broker_settings()).close()

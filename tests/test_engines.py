@@ -1,0 +1,245 @@
+"""What every engine must do alike: one suite, run on each of them."""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import eventually, question
+from workers.answering import answer_question
+from workers.contract.errors import UserError
+from workers.contract.messages import Answer, ChatMessage, Outcome, Question, ReplyFormat
+from workers.engines import Engine, open_engine
+from workers.engines.ledger import LedgerEngine
+from workers.settings import WorkerSettings
+
+
+class Bench:
+    """An engine on its loop, and questions to it."""
+
+    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        self.engine, self._loop = engine, loop
+
+    def ask(self, *questions: Question) -> list[Answer]:
+        """Have all questions answered at once."""
+
+        async def all_at_once() -> list[Answer]:
+            return await asyncio.gather(*(answer_question(one, self.engine) for one in questions))
+
+        return asyncio.run_coroutine_threadsafe(all_at_once(), self._loop).result(300)
+
+    def begin(self, one: Question) -> Any:
+        """Begin to answer, and return the future that may be cancelled."""
+        return asyncio.run_coroutine_threadsafe(answer_question(one, self.engine), self._loop)
+
+
+@pytest.fixture
+def echo(engine_loop: asyncio.AbstractEventLoop) -> Bench:
+    """The echo engine; slow enough to be interrupted."""
+    engine = open_engine(WorkerSettings(engine="echo", engine_args={"delay": 0.3, "delay_spread": 0.1}))
+    asyncio.run_coroutine_threadsafe(engine.start(), engine_loop).result()
+    return Bench(engine, engine_loop)
+
+
+@pytest.fixture
+def vllm(vllm_life: Any) -> Bench:
+    """vLLM with the demo model."""
+    return Bench(vllm_life.engine, vllm_life._loop)
+
+
+@pytest.fixture(params=["echo", "vllm"])
+def bench(request: pytest.FixtureRequest) -> Bench:
+    """Each engine in turn."""
+    made: Bench = request.getfixturevalue(request.param)
+    return made
+
+
+def test_many_rows_share_the_engine(bench: Bench) -> None:
+    """Each answer is that of its own question, whoever finishes first."""
+    questions = [question(f"Say {row}.", row=row, max_tokens=8) for row in range(32)]
+
+    answers = bench.ask(*questions)
+
+    assert [answer.row for answer in answers] == list(range(32))
+    assert all(answer.completions for answer in answers)
+
+
+def test_a_row_that_takes_too_long_times_out_and_leaves_the_engine_alive(bench: Bench) -> None:
+    """The deadline runs from when the engine takes the row, and aborts it there."""
+    (late,) = bench.ask(question("Tell a long story.", row_timeout=0.05, max_tokens=1000, ignore_eos=True))
+    (after,) = bench.ask(question())
+
+    assert (late.outcome, late.completions) == (Outcome.TIMED_OUT, ())
+    assert "0.05 s" in (late.error or "")
+    assert after.completions
+
+
+def test_a_cancelled_row_leaves_the_engine_alive(bench: Bench) -> None:
+    """A drain cancels hundreds at once."""
+    running = [bench.begin(question("Tell a long story.", row=row, max_tokens=1000, ignore_eos=True)) for row in range(8)]
+    for future in running:
+        assert future.cancel()
+
+    (after,) = bench.ask(question(row=99))
+
+    assert after.completions
+
+
+def test_an_unknown_adapter_rejects_the_row_and_never_reaches_the_engine(bench: Bench) -> None:
+    """A bad adapter given to vLLM itself would kill it for every row."""
+    (rejected,) = bench.ask(question(adapter="nobody"))
+    (after,) = bench.ask(question())
+
+    assert rejected.outcome is Outcome.REJECTED
+    assert "nobody" in (rejected.error or "")
+    assert after.completions
+
+
+def test_several_samples_come_back_together(bench: Bench) -> None:
+    """One row, one answer, as many completions as were asked for."""
+    (answer,) = bench.ask(question(n=3, temperature=1.0))
+
+    assert len(answer.completions) == 3
+
+
+def test_the_ledger_counts_what_the_engine_generates(bench: Bench, tmp_path: Path) -> None:
+    """The count must be the engine's own, or it proves nothing."""
+    ledger = tmp_path / "ledger"
+    counted = Bench(LedgerEngine(bench.engine, ledger), bench._loop)
+
+    counted.ask(*[question(row=row) for row in range(3)])
+
+    events = [line.split()[0] for line in ledger.read_text().splitlines()]
+    assert (events.count("start"), events.count("end")) == (3, 3)
+
+
+# What only an engine with a model can show.
+
+
+def test_a_prompt_that_fills_the_model_is_rejected(vllm: Bench) -> None:
+    """It can never work, so it is said at once and not tried again."""
+    (answer,) = vllm.ask(question("word " * 3000))
+
+    assert answer.outcome is Outcome.REJECTED
+    assert "2048" in (answer.error or "")
+
+
+def test_max_tokens_is_capped_to_the_room_the_prompt_leaves(vllm: Bench) -> None:
+    """A long prompt gets a short reply instead of none."""
+    (answer,) = vllm.ask(question("word " * 1980, max_tokens=2048, ignore_eos=True))
+
+    assert answer.prompt_tokens is not None
+    assert answer.prompt_tokens + answer.completions[0].output_tokens == 2048
+    assert answer.outcome is Outcome.TRUNCATED
+
+
+def test_more_prompts_than_one_step_can_read_do_no_harm(vllm: Bench) -> None:
+    """vLLM on a CPU dies of a seeded row whose prompt it reads in two steps; here 24 rows want 3,000 tokens at once."""
+    answers = vllm.ask(*[question(f"{row} " + "word " * 95, row=row, seed=row, max_tokens=2) for row in range(24)])
+
+    assert all(answer.completions for answer in answers)
+
+
+def test_the_same_seed_gives_the_same_reply_and_another_seed_another(vllm: Bench) -> None:
+    """A run can be repeated; its rows are not copies of each other."""
+    first, second, other = vllm.ask(
+        *[question("Tell me a story.", row=row, temperature=1.5, max_tokens=24, seed=seed) for row, seed in enumerate([1, 1, 2])]
+    )
+
+    assert first.completions[0].text == second.completions[0].text != other.completions[0].text
+
+
+@pytest.mark.parametrize(
+    ("sampling", "holds"),
+    [
+        ({"max_tokens": 5, "ignore_eos": True}, lambda c: c.output_tokens == 5 and c.finish_reason == "length"),
+        ({"max_tokens": 40, "min_tokens": 40}, lambda c: c.output_tokens == 40),
+        ({"stop": ("e",), "max_tokens": 40}, lambda c: "e" not in c.text),
+        ({"temperature": 0, "repetition_penalty": 2.0, "max_tokens": 24}, lambda c: bool(c.text)),
+        ({"top_k": 1, "temperature": 2.0, "max_tokens": 12}, lambda c: bool(c.text)),
+        ({"presence_penalty": 1.0, "frequency_penalty": 1.0, "min_p": 0.1, "max_tokens": 12}, lambda c: bool(c.text)),
+    ],
+)
+def test_all_of_sampling_reaches_vllm(vllm: Bench, sampling: dict[str, Any], holds: Any) -> None:
+    """A parameter that is accepted and ignored is worse than one that is refused."""
+    (answer,) = vllm.ask(question("Tell me about the sea.", **sampling))
+
+    assert holds(answer.completions[0]), answer.completions[0]
+
+
+def test_top_k_of_one_is_greedy_however_hot(vllm: Bench) -> None:
+    """Shows that top_k arrives: at temperature 2 nothing else would give the greedy reply."""
+    greedy, hot = vllm.ask(question(row=0, temperature=0, max_tokens=12), question(row=1, temperature=2.0, top_k=1, max_tokens=12))
+
+    assert greedy.completions[0].text == hot.completions[0].text
+
+
+@pytest.mark.parametrize("text", ["Why is the sky blue?", "日本で一番高い山は何ですか。", "Count: 1 2 3 4 5 6 7 8 9 0 " * 5, "🙂🙃 emoji?"])
+def test_an_enforced_format_is_always_kept_and_always_closes(vllm: Bench, text: str) -> None:
+    """Both parts are bounded in tokens: in no language may the tags be cut off."""
+    asked = [
+        question(text, row=row, seed=row, temperature=1.0, max_tokens=96, enforce_format=ReplyFormat.REASONING_ANSWER) for row in range(4)
+    ]
+
+    answers = vllm.ask(*asked)
+
+    for completion in (answer.completions[0] for answer in answers):
+        assert completion.outcome is Outcome.ANSWERED, completion.text
+        assert completion.text.startswith("<reasoning>\n")
+        assert completion.text.endswith("\n</answer>\n")
+
+
+def test_enforcing_without_room_rejects_the_row(vllm: Bench) -> None:
+    """Better than a reply that cannot close its tags."""
+    (answer,) = vllm.ask(question("word " * 2000, enforce_format=ReplyFormat.REASONING_ANSWER, max_tokens=1000))
+
+    assert answer.outcome is Outcome.REJECTED
+    assert "enforce-format" in (answer.error or "")
+
+
+def test_an_aborted_row_stops_generating(vllm: Bench) -> None:
+    """A timed-out row that went on would eat the batch of the others."""
+    began = time.monotonic()
+    vllm.ask(*[question("story", row=row, row_timeout=0.2, max_tokens=1900, ignore_eos=True) for row in range(16)])
+
+    core = vllm.engine._engine._engine  # type: ignore[attr-defined]  # vLLM's own count of what is unfinished
+    assert eventually(lambda: core.output_processor.get_num_unfinished_requests() == 0)
+    assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"model": "/nope"}, "no model at /nope"),
+        ({"engine_args": {"max_num_seq": 3}}, "did you mean max_num_seqs"),
+        ({"engine_args": {"model": "x"}}, "use --model"),
+        ({"adapters": {"mine": "/nope"}}, "adapter mine"),
+    ],
+)
+def test_what_vllm_cannot_load_is_said_in_one_line_before_loading(vllm_life: Any, settings: dict[str, Any], says: str) -> None:
+    """Loading takes minutes; a typing error must not."""
+    with pytest.raises(UserError, match=says) as error:
+        open_engine(WorkerSettings(**{"model": "demo", **settings}))
+
+    assert "\n" not in str(error.value)
+
+
+def test_the_identity_names_the_weights(vllm_life: Any) -> None:
+    """What was run must be told later."""
+    identity = vllm_life._identity
+
+    assert (identity.engine, identity.max_model_len) == ("vllm", 2048)
+    assert len(identity.weights) == 16
+    assert json.loads(identity.model_dump_json())["versions"]["torch"].startswith("2.")
+
+
+def test_the_prompt_is_the_models_own_chat_template(vllm: Bench) -> None:
+    """Not ours: a model that was tuned on its template answers by no other."""
+    engine = vllm.engine._engine  # type: ignore[attr-defined]
+    rendered = engine._tokenizer.decode(engine.render([ChatMessage(role="user", content="Hi")]))
+
+    assert rendered.startswith("<|im_start|>system\n")
+    assert rendered.endswith("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")

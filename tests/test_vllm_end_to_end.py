@@ -1,0 +1,115 @@
+"""From the workbook through Celery and a real vLLM back to the workbook."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from python_calamine import CalamineWorkbook
+
+from producer.workbook.reading import read_sheet
+from tests.conftest import Kotae, eventually, make_workbook, stopped_in_the_end
+from tests.test_run import stored, table
+from tests.test_worker import starts
+from workers.contract.messages import ChatMessage
+from workers.contract.replies import REASONING_ANSWER_PROMPT
+from workers.engines.demo_model import demo_model_path
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "questions.xlsx"
+
+
+@pytest.fixture
+def fleet(vllm_worker: Any, broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The session's vLLM behind KOTAE_BROKER."""
+    monkeypatch.setenv("KOTAE_BROKER", broker_url)
+    monkeypatch.delenv("KOTAE_NAME")
+    return vllm_worker
+
+
+def test_the_example_workbook_is_answered_in_its_format(kotae: Kotae, fleet: Any) -> None:
+    """What `make demo` shows: both parts filled in every row, and where they come from."""
+    told = kotae.json("run", EXAMPLE, "-o", "out.xlsx", "--max-tokens", "80", "--enforce-format")
+
+    rows = table(kotae.folder / "out.xlsx")
+    provenance = dict(CalamineWorkbook.from_path(str(kotae.folder / "out.xlsx")).get_sheet_by_name("Run").to_python())
+    assert told["outcomes"] == {"answered": 24}
+    assert all(row["answer"] and row["reasoning"] for row in rows)
+    assert [row["question"] for row in rows] == read_sheet(EXAMPLE).questions()
+    assert all(row["output_tokens"] <= 80 and row["finish_reason"] == "stop" for row in rows)
+    assert provenance["model 1: weights"] == fleet._identity.weights
+    assert provenance["model 1: engine_version"] == "0.32.0"
+    assert provenance["sampling: enforce_format"] == "reasoning-answer"
+    assert provenance["system prompt"] == REASONING_ANSWER_PROMPT
+
+
+def test_odd_rows_get_the_outcomes_that_are_theirs(kotae: Kotae, fleet: Any) -> None:
+    """Each in its place, with its own text, whatever the model makes of it."""
+    questions = ["", "same", "same", "word " * 3000, "🙂 emoji", "=1+1", "bell \x07", "literal _x000D_ text", "line\r\nbreak", "last"]
+    make_workbook(kotae.folder / "q.xlsx", questions)
+
+    finished = kotae("run", "q.xlsx", "-o", "out.xlsx", "--max-tokens", "12", "--temperature", "0.9")
+
+    rows = CalamineWorkbook.from_path(str(kotae.folder / "out.xlsx")).get_sheet_by_index(0).to_python()
+    errors = CalamineWorkbook.from_path(str(kotae.folder / "out.xlsx")).get_sheet_by_name("Errors").to_python()
+    outcomes = [row[rows[0].index("outcome")] for row in rows[1:]]
+    assert finished.code == 3, finished.err
+    assert [row[1] for row in rows[1:]] == questions
+    assert (outcomes[0], outcomes[3]) == ("skipped", "rejected")
+    assert set(outcomes[1:3] + outcomes[4:]) <= {"answered", "malformed", "truncated"}
+    assert errors[1:] == [[5.0, "word " * 3000, "rejected", rows[4][rows[0].index("error")]]]
+    assert "2048" in rows[4][rows[0].index("error")]
+    answers = [row[rows[0].index("answer")] for row in rows[1:]]
+    assert answers[1] != answers[2], "equal questions have seeds of their own"
+
+
+def test_an_interrupted_run_asks_no_answered_row_again(kotae: Kotae, fleet: Any, vllm_ledger: Path) -> None:
+    """Tokens are what costs; the count is the engine's own."""
+    questions = [f"Tell me about the number {row}." for row in range(70)]
+    make_workbook(kotae.folder / "q.xlsx", questions)
+    command = ("run", "q.xlsx", "-o", "out.xlsx", "--max-tokens", "16", "--ignore-eos")
+    with stopped_in_the_end(kotae.start(*command)) as running:
+        eventually(lambda: stored(kotae) > 0)
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=60)
+    answered = stored(kotae)
+
+    finished = kotae(*command)
+
+    run_id = kotae.json("status")["runs"][-1]["run_id"]
+    generated = [name for name in starts(vllm_ledger) if name.startswith(run_id)]
+    assert (running.returncode, finished.code) == (130, 0)
+    assert 0 < answered <= 70
+    assert sorted(generated) == sorted(f"{run_id}:{row}:0" for row in range(70)), (
+        "each row once: also those in flight are awaited, not asked again"
+    )
+    assert [row["question"] for row in table(kotae.folder / "out.xlsx")] == questions
+
+
+def test_the_answers_are_the_models(kotae: Kotae, fleet: Any) -> None:
+    """The same prompts to offline vLLM, one at a time: token for token the same prompt, and nearly always the same reply."""
+    questions = read_sheet(EXAMPLE).questions()
+    conversations = [[{"role": "system", "content": REASONING_ANSWER_PROMPT}, {"role": "user", "content": text}] for text in questions]
+    same = {
+        key: fleet._identity.engine_args[key]
+        for key in ("enforce_eager", "max_model_len", "seed", "dtype")
+        if key in fleet._identity.engine_args
+    }
+    asked = {"model": str(demo_model_path()), "engine_args": same, "max_tokens": 16, "conversations": conversations}
+
+    as_it_is = ("--reply-format", "plain", "--blank-lines", "keep", "--system-prompt", REASONING_ANSWER_PROMPT)
+    told = kotae.json("run", EXAMPLE, "-o", "out.xlsx", "--temperature", "0", "--max-tokens", "16", *as_it_is)
+    offline = subprocess.run(
+        [sys.executable, "-m", "tests.offline"], input=json.dumps(asked), capture_output=True, text=True, timeout=280, check=False
+    )
+
+    expected = [json.loads(line.removeprefix("OFFLINE ")) for line in offline.stdout.splitlines() if line.startswith("OFFLINE ")]
+    assert len(expected) == len(questions) == told["rows"], offline.stderr[-2000:]
+    ours = [fleet.engine._engine.render([ChatMessage.model_validate(m) for m in conversation]) for conversation in conversations]
+    answers = [row["answer"] or "" for row in table(kotae.folder / "out.xlsx")]
+    assert ours == [one["prompt_token_ids"] for one in expected]
+    assert [row["prompt_tokens"] for row in table(kotae.folder / "out.xlsx")] == [len(one["prompt_token_ids"]) for one in expected]
+    equal = sum(answer == one["text"] for answer, one in zip(answers, expected, strict=True))
+    assert equal >= 0.9 * len(questions), f"{equal} of {len(questions)} replies begin with the same 16 tokens"

@@ -1,0 +1,192 @@
+"""A worker as Celery runs it: real processes, the real queue, the echo engine."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import redis
+
+from tests.conftest import StartWorker, eventually, question, result_of, send
+from workers.contract import broker
+from workers.contract.messages import ModelIdentity, Outcome, Presence
+
+
+def starts(ledger: Path) -> list[str]:
+    """The rows that engines started, as `run:row:generation`."""
+    lines = ledger.read_text().splitlines() if ledger.exists() else []
+    return [line.split()[1].rpartition(":")[0] for line in lines if line.startswith("start ")]
+
+
+def test_every_row_comes_back_as_its_own_answer(start_worker: StartWorker, broker_url: str, client: redis.Redis) -> None:
+    """A hundred rows in flight, finishing in any order."""
+    questions = [question(f"question {row}", row=row) for row in range(100)]
+    start_worker("--engine-arg", "delay=0.1", "--engine-arg", "delay_spread=0.1")
+
+    send(broker_url, questions, "echo")
+
+    answers = [result_of(client, one) for one in questions]
+    assert [answer.completions[0].answer for answer in answers] == [f"question {row}" for row in range(100)]
+    assert all(client.ttl(broker.result_key(f"cafe:{row}:0")) == -1 for row in range(100)), "uncollected answers never expire"
+
+
+def test_a_worker_says_who_it_is(start_worker: StartWorker, client: redis.Redis) -> None:
+    """Producers find it by this key, which goes away with it."""
+    worker = start_worker("--max-in-flight", "7")
+
+    (key,) = client.keys("kotae.presence.echo.*")
+    presence = Presence.model_validate_json(client.get(key))
+    identity = ModelIdentity.model_validate_json(client.hget(broker.IDENTITIES_KEY, presence.fingerprint))
+    assert (presence.served_name, presence.in_flight, presence.max_in_flight) == ("echo", 0, 7)
+    assert identity.engine == "echo"
+    assert 0 < client.ttl(key) <= broker.PRESENCE_TTL
+    assert worker.stop() == 0
+    assert not client.exists(key)
+
+
+def test_plain_celery_works_too(start_worker: StartWorker, broker_url: str, client: redis.Redis) -> None:
+    """Who has Celery under systemd already need not learn another program; and it takes the threads pool by itself."""
+    command = [sys.executable, "-m", "celery", "-A", "workers.tasks", "worker", "--loglevel", "INFO"]
+    worker = start_worker(command=command, KOTAE_ENGINE="echo", KOTAE_NAME="echo", KOTAE_MAX_IN_FLIGHT="3")
+
+    send(broker_url, [question("hello")], "echo")
+
+    assert result_of(client, question()).completions[0].answer == "hello"
+    assert "concurrency: 3 (thread)" in " ".join(worker.said().split())
+
+
+def test_a_row_whose_work_is_done_is_not_done_again(
+    start_worker: StartWorker, broker_url: str, client: redis.Redis, tmp_path: Path
+) -> None:
+    """Delivery is at least once; the guards make it pay once."""
+    ledger = tmp_path / "ledger"
+    start_worker("--ledger", str(ledger))
+    client.setbit(broker.stored_key("cafe", 0), 1, 1)
+    client.set(broker.result_key(broker.task_id("cafe", 2, 0)), "there already")
+    client.set(broker.cancelled_key("dead"), 1)
+
+    send(broker_url, [question(row=1), question(row=2), question(row=3, run_id="dead"), question(row=4)], "echo")
+
+    assert result_of(client, question(row=4)).outcome is Outcome.ANSWERED
+    eventually(lambda: client.hlen(broker.UNACKED) == 0)
+    assert starts(ledger) == ["cafe:4:0"]
+    assert client.get(broker.result_key("cafe:2:0")) == b"there already"
+
+
+def test_the_same_row_sent_three_times_is_generated_once(
+    start_worker: StartWorker, broker_url: str, client: redis.Redis, tmp_path: Path
+) -> None:
+    """Celery itself would run it three times."""
+    ledger = tmp_path / "ledger"
+    start_worker("--engine-arg", "delay=1", "--ledger", str(ledger))
+
+    send(broker_url, [question()] * 3, "echo")
+
+    assert result_of(client, question()).outcome is Outcome.ANSWERED
+    eventually(lambda: client.hlen(broker.UNACKED) == 0)
+    assert starts(ledger) == ["cafe:0:0"]
+
+
+def test_a_question_nobody_understands_comes_back_as_failed(start_worker: StartWorker, broker_url: str, client: redis.Redis) -> None:
+    """A newer producer must learn that its worker is too old, for each row, instead of waiting for ever."""
+    start_worker()
+    app = broker.producer_app(broker.broker_settings(broker_url))
+    with app.connection_for_write() as connection, app.amqp.Producer(connection) as producer:
+        wire = question().to_wire() | {"from_the_future": 1}
+        app.send_task(broker.ANSWER_TASK, args=(wire,), task_id="cafe:0:0", queue=broker.celery_queues("echo")[0], producer=producer)
+    app.close()
+
+    answer = result_of(client, question())
+
+    assert answer.outcome is Outcome.FAILED
+    assert "upgrade" in (answer.error or "")
+
+
+def test_another_model_under_the_same_name_is_refused(start_worker: StartWorker) -> None:
+    """Half of a run by one model and half by another would look like one result."""
+    start_worker("--engine-arg", "delay=0")
+
+    second = start_worker(command=[sys.executable, "-m", "tests.other_model"], wait=False, KOTAE_ENGINE="echo", KOTAE_NAME="echo")
+
+    assert second.popen.wait(60) == 2
+    assert "other workers serve echo with another model" in second.said()
+    assert "Traceback" not in second.said()
+
+
+def test_a_stopped_worker_hands_its_rows_to_the_next(start_worker: StartWorker, broker_url: str, client: redis.Redis) -> None:
+    """SIGTERM costs no row and no visibility timeout: what is not done goes back at once."""
+    slow = start_worker("--engine-arg", "delay=1000")
+    questions = [question(row=row) for row in range(20)]
+    send(broker_url, questions, "echo")
+    eventually(lambda: client.hlen(broker.UNACKED) == 20)
+
+    assert slow.stop() == 0
+    assert client.hlen(broker.UNACKED) == 0
+    start_worker()
+
+    assert all(result_of(client, one).outcome is Outcome.ANSWERED for one in questions)
+
+
+def test_rows_of_a_killed_worker_come_back(start_worker: StartWorker, broker_url: str, client: redis.Redis) -> None:
+    """kill -9 of the whole machine, as far as Redis can tell."""
+    victim = start_worker("--engine-arg", "delay=1000")
+    questions = [question(row=row) for row in range(20)]
+    send(broker_url, questions, "echo")
+    eventually(lambda: client.hlen(broker.UNACKED) == 20)
+
+    for process in [*psutil.Process(victim.popen.pid).children(recursive=True), psutil.Process(victim.popen.pid)]:
+        os.kill(process.pid, signal.SIGKILL)
+    victim.popen.wait()
+    client.delete(*client.keys("kotae.presence.*"))
+    start_worker()
+
+    assert all(result_of(client, one).outcome is Outcome.ANSWERED for one in questions)
+
+
+def test_no_process_outlives_the_supervisor(start_worker: StartWorker) -> None:
+    """A lost worker would hold its GPU until somebody finds it."""
+    worker = start_worker()
+    children = psutil.Process(worker.popen.pid).children(recursive=True)
+    assert children
+
+    worker.popen.kill()
+    worker.popen.wait()
+
+    eventually(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children))
+
+
+def test_a_worker_process_that_died_is_started_again(start_worker: StartWorker, broker_url: str, client: redis.Redis) -> None:
+    """A CUDA fault at night must not wait for the morning."""
+    worker = start_worker()
+    (child,) = psutil.Process(worker.popen.pid).children()
+
+    os.kill(child.pid, signal.SIGKILL)
+    eventually(lambda: [p.pid for p in psutil.Process(worker.popen.pid).children()] not in ([], [child.pid]))
+    send(broker_url, [question("still there?")], "echo")
+
+    assert result_of(client, question()).completions[0].answer == "still there?"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--engine-arg", "delay=abc"], "engine argument delay"),
+        (["--engine-arg", "speed=3"], "echo knows delay"),
+        (["--engine-arg", "delay"], "write it as KEY=VALUE"),
+        (["--engine", "gpt"], "KOTAE_ENGINE"),
+        (["--engine", "vllm", "--gpus", "all"], "no GPU is visible"),
+        (["--engine", "vllm", "--gpus", "7"], "no GPU 7 here"),
+        (["--broker", "redis://127.0.0.1:1/0"], "cannot reach the broker"),
+        (["--max-in-flight", "0"], "KOTAE_MAX_IN_FLIGHT"),
+    ],
+)
+def test_a_mistake_is_one_line_and_no_worker(start_worker: StartWorker, options: list[str], says: str) -> None:
+    """Whoever starts a fleet reads the last line of a log, not a traceback."""
+    worker = start_worker(*options, wait=False, CUDA_VISIBLE_DEVICES="")
+
+    assert worker.popen.wait(60) == 2
+    (line,) = worker.said().splitlines()
+    assert line.startswith("kotae-worker: ")
+    assert says in line
