@@ -129,6 +129,8 @@ def _system_prompt(options: AskOptions) -> str:
     if text is None:
         return default_system_prompt(options.reply_format)
     if not text.startswith("@"):
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise UserError("--system-prompt: the text is not UTF-8; put it into a file and give @FILE")
         return text
     try:
         return Path(text[1:]).read_text(encoding="utf-8")

@@ -1,5 +1,6 @@
 """The run store: one SQLite file per run, with a copy of the source. The record; Redis is transport, the workbook a view."""
 
+import contextlib
 import datetime
 import fcntl
 import os
@@ -7,7 +8,6 @@ import socket
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -113,21 +113,25 @@ class RunStore:
     def create(cls, home: Path, manifest: Manifest, source: Path) -> Self:
         """Begin a run, or replace it. Raises UserError if another process is at work on it, or the home cannot be written."""
         path = _path(home, manifest.run_id)
-        with _explaining(path):
+        content = _read_source(source)
+        with _explaining(path), contextlib.ExitStack() as undo:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = _take_lock(path)
+            undo.callback(os.close, lock)
             work = path.with_suffix(".new")
             work.unlink(missing_ok=True)
             db = _connect(work)
             db.executescript(f"PRAGMA user_version = {SCHEMA_VERSION};" + _SCHEMA)
-            db.execute("INSERT INTO source VALUES (0, ?, ?)", (source.name, source.read_bytes()))
+            db.execute("INSERT INTO source VALUES (0, ?, ?)", (_plain(source.name), content))
             db.execute("INSERT INTO manifest VALUES (0, ?)", (manifest.model_dump_json(),))
             db.commit()
             db.close()
             for suffix in ("", "-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             work.replace(path)
-            return cls(path, manifest, _connect(path), lock)
+            store = cls(path, manifest, _connect(path), lock)
+            undo.pop_all()
+            return store
 
     @classmethod
     def open(cls, home: Path, run_id: str, *, writing: bool = True) -> Self | None:
@@ -135,13 +139,16 @@ class RunStore:
         path = _path(home, run_id)
         if not path.exists():
             return None
-        with _explaining(path):
+        with _explaining(path), contextlib.ExitStack() as undo:
             lock = _take_lock(path) if writing else None
-            db = _connect(path)
+            if lock is not None:
+                undo.callback(os.close, lock)
+            db = undo.enter_context(contextlib.closing(_connect(path)))
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version != SCHEMA_VERSION:
                 raise UserError(f"the run store {path} has schema {version}, this Kotae knows {SCHEMA_VERSION}; use the Kotae that made it")
             manifest = Manifest.model_validate_json(db.execute("SELECT json FROM manifest").fetchone()[0])
+            undo.pop_all()
             return cls(path, manifest, db, lock)
 
     def close(self) -> None:
@@ -176,11 +183,11 @@ class RunStore:
 
     def replace_source(self, source: Path) -> None:
         """Keep this copy of the source instead: the same questions, perhaps beside other columns."""
+        content = _read_source(source)
         with _explaining(self.path), self._db:
-            content = source.read_bytes()
             (known,) = self._db.execute("SELECT bytes FROM source").fetchone()
             if known != content:
-                self._db.execute("UPDATE source SET name = ?, bytes = ?", (source.name, content))
+                self._db.execute("UPDATE source SET name = ?, bytes = ?", (_plain(source.name), content))
 
     def store(self, answers: Iterable[Answer]) -> None:
         """Store answers in one transaction; a row that is there already, in this generation or a later one, stays as it is."""
@@ -190,14 +197,18 @@ class RunStore:
                 known = self._db.execute("SELECT generation FROM answers WHERE row = ?", (answer.row,)).fetchone()
                 if known is not None and known[0] >= answer.generation:
                     continue
+                # Read as the manifest says by now: the worker may have been asked before the reply format was changed.
+                completions = [self._completion(c.text, c.finish_reason, c.output_tokens) for c in answer.completions]
+                outcome = _best(completions) if completions else answer.outcome
+                error = _plain(answer.error) if answer.error is not None else None
                 self._db.execute("DELETE FROM completions WHERE row = ?", (answer.row,))
                 self._db.execute(
                     "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         answer.row,
                         answer.generation,
-                        answer.outcome,
-                        answer.error,
+                        outcome,
+                        error,
                         answer.prompt_tokens,
                         answer.worker,
                         answer.fingerprint,
@@ -247,7 +258,7 @@ class RunStore:
         last: str | None = self._db.execute("SELECT max(stored_at) FROM answers").fetchone()[0]
         return last
 
-    @contextmanager
+    @contextlib.contextmanager
     def source(self) -> Iterator[Path]:
         """Give the copy of the source as a file of the source's own name."""
         name, content = self._db.execute("SELECT name, bytes FROM source").fetchone()
@@ -281,7 +292,7 @@ class RunStore:
     def _stored_row(self, record: tuple[Any, ...], completions: list[Completion]) -> StoredRow:
         row, generation, outcome, error, prompt_tokens, worker, fingerprint, seconds, stored_at = record[:9]
         if completions:
-            outcome = min((c.outcome for c in completions), key=list(Outcome).index)
+            outcome = _best(completions)
         answer = Answer(
             run_id=self.manifest.run_id,
             row=row,
@@ -295,6 +306,22 @@ class RunStore:
             seconds=seconds,
         )
         return StoredRow(answer, stored_at)
+
+
+def _best(completions: list[Completion]) -> Outcome:
+    return min((completion.outcome for completion in completions), key=list(Outcome).index)
+
+
+def _plain(text: str) -> str:
+    """Return a text that SQLite can hold."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _read_source(source: Path) -> bytes:
+    try:
+        return source.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {source}: {error.strerror}") from error
 
 
 def list_runs(home: Path) -> list[str]:
@@ -323,8 +350,7 @@ def delete_run(home: Path, run_id: str) -> None:
         lock = _take_lock(path)
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
-        path.with_suffix(".lock").unlink(missing_ok=True)
-        os.close(lock)
+        os.close(lock)  # the lock file stays: whoever waits for it must not hold another one than the next
 
 
 def _last_change(path: Path) -> float:
@@ -365,7 +391,7 @@ def _from_blob(blob: bytes) -> str:
     return blob.decode("utf-8", "surrogatepass")
 
 
-@contextmanager
+@contextlib.contextmanager
 def _explaining(path: Path) -> Iterator[None]:
     try:
         yield

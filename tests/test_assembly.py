@@ -1,6 +1,7 @@
 """The workbook of a run. Every row of the source stands in it, in its place, whatever became of it."""
 
 import datetime
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -340,10 +341,12 @@ def test_writing_again_gives_the_same_workbook(tmp_path: Path, store: RunStore) 
 
 def test_a_workbook_is_as_old_as_its_run(tmp_path: Path, store: RunStore) -> None:
     """Its own date is the run's, or no two writings would be equal."""
+    store.update(created_at="2026-01-02T03:04:05+00:00")
+
     created = openpyxl.load_workbook(write(store, tmp_path)).properties.created
 
     assert created is not None
-    assert created.isoformat() + "+00:00" == store.manifest.created_at
+    assert created.isoformat() == "2026-01-02T03:04:05"
 
 
 def test_another_reply_format_makes_another_workbook_of_the_same_run(tmp_path: Path, store: RunStore) -> None:
@@ -400,3 +403,30 @@ def test_any_part_of_a_run_stands_in_the_right_rows(folder: Path, questions: lis
 
     assert [row["question"] for row in rows] == questions
     assert [row["answer"] for row in rows] == [f"answer {row}" if row in there else "" for row in range(len(questions))]
+
+
+def test_a_sheet_name_that_excel_would_not_allow_is_cut(tmp_path: Path) -> None:
+    """Other programs write longer ones; that must not show after every answer is paid for."""
+    path = save_workbook(tmp_path / "in.xlsx", {"S": [["question"], ["a"]]})
+    with begin_run(tmp_path / "home", path) as store:
+        long = openpyxl.load_workbook(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            long.worksheets[0].title = "L" * 40
+        long.save(path)
+        store.replace_source(path)
+        store.update(sheet="L" * 40)
+
+        write_workbook(store, tmp_path / "out.xlsx")
+
+    assert openpyxl.load_workbook(tmp_path / "out.xlsx").sheetnames[0] == "L" * 31
+
+
+def test_a_large_seed_is_told_with_all_its_digits(tmp_path: Path) -> None:
+    """A rounded seed repeats nothing."""
+    path = save_workbook(tmp_path / "in.xlsx", {"S": [["question"], ["a"]]})
+    with begin_run(tmp_path / "home", path, seed=2**62 + 1) as store:
+        write_workbook(store, tmp_path / "out.xlsx")
+
+    told = {row["what"]: row["value"] for row in records(tmp_path / "out.xlsx", "Run")}
+    assert int(told["sampling: seed"]) == 2**62 + 1

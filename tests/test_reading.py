@@ -166,12 +166,13 @@ def test_blank_rows_keep_their_place_and_number(tmp_path: Path) -> None:
 
 
 def test_empty_rows_at_the_end_are_left_out(tmp_path: Path) -> None:
-    """Formatting and filled-down formulas below the data are common; they must not become thousands of skipped rows."""
+    """Formatting and filled-down formulas far below the data must not become thousands of skipped rows."""
     path = tmp_path / "in.xlsx"
     with xlsxwriter.Workbook(str(path)) as workbook:
         sheet = workbook.add_worksheet()
         sheet.write_column(0, 0, ["question", "a"])
-        sheet.write_formula("A101", '=IF(B101="","",B101)', None, "")
+        sheet.write_formula("A100", '=IF(B100="","",B100)', None, "")
+        sheet.write_formula("A101", "=VLOOKUP(B101,Z:Z,1)", None, "#N/A")
         sheet.write_blank(5000, 40, None, workbook.add_format({"bold": True}))
 
     read = read_sheet(path)

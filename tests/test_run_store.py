@@ -318,7 +318,7 @@ def test_a_deleted_run_is_gone(tmp_path: Path, source: Path) -> None:
     delete_run(tmp_path, RUN_ID)
 
     assert RunStore.open(tmp_path, RUN_ID) is None
-    assert list((tmp_path / "runs").iterdir()) == []
+    assert list((tmp_path / "runs").glob("*.sqlite*")) == []
 
 
 def test_a_store_of_another_schema_is_left_alone(tmp_path: Path, source: Path) -> None:
@@ -418,3 +418,41 @@ def test_messages_in_any_order_end_in_one_answer_per_row(
                 expected[row] = answer
 
         assert answers(store) == [expected[row] for row in sorted(expected)]
+
+
+def test_a_store_that_cannot_be_opened_is_not_held(tmp_path: Path, source: Path) -> None:
+    """Or the second try would complain of ourselves instead of the cause."""
+    with RunStore.create(tmp_path, manifest(), source) as store:
+        path = store.path
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+
+    for _ in range(2):
+        with pytest.raises(UserError, match="has schema 99"):
+            RunStore.open(tmp_path, RUN_ID)
+
+
+def test_a_late_answer_is_counted_as_it_is_read_by_now(tmp_path: Path, source: Path) -> None:
+    """The worker read it by the format of an earlier command; the workbook and its totals must agree."""
+    with RunStore.create(tmp_path, manifest(), source) as store:
+        store.update(reply_format=ReplyFormat.THINK)
+
+        store.store([answered(0, tagged())])
+
+        (stored,) = store.answers()
+        assert store.tally().by_outcome == {stored.answer.outcome: 1}
+
+
+def test_an_error_of_any_characters_can_be_stored(tmp_path: Path, source: Path) -> None:
+    """One odd message must not keep its whole batch from being stored."""
+    with RunStore.create(tmp_path, manifest(), source) as store:
+        store.store([unanswered(0, error="half \ud83d")])
+
+        assert store.tally().stored == 1
+
+
+def test_a_source_that_is_gone_is_named(tmp_path: Path) -> None:
+    """The store is not to blame."""
+    with pytest.raises(UserError, match=r"cannot read .*none.xlsx"):
+        RunStore.create(tmp_path, manifest(), tmp_path / "none.xlsx")

@@ -92,21 +92,19 @@ def test_the_answers_are_the_models(kotae: Kotae, fleet: Any) -> None:
     """The same prompts to offline vLLM, one at a time: token for token the same prompt, and nearly always the same reply."""
     questions = read_sheet(EXAMPLE).questions()
     conversations = [[{"role": "system", "content": REASONING_ANSWER_PROMPT}, {"role": "user", "content": text}] for text in questions]
-    same = {
-        key: fleet._identity.engine_args[key]
-        for key in ("enforce_eager", "max_model_len", "seed", "dtype")
-        if key in fleet._identity.engine_args
-    }
-    asked = {"model": str(demo_model_path()), "engine_args": same, "max_tokens": 16, "conversations": conversations}
+    engine = {"model": str(demo_model_path()), "engine_args": fleet._identity.engine_args}
+    one_by_one = {"conversations": conversations, "sampling": [{"temperature": 0, "max_tokens": 16}] * 24, "one_at_a_time": True}
 
     as_it_is = ("--reply-format", "plain", "--blank-lines", "keep", "--system-prompt", REASONING_ANSWER_PROMPT)
     told = kotae.json("run", EXAMPLE, "-o", "out.xlsx", "--temperature", "0", "--max-tokens", "16", *as_it_is)
+    asked = f"{json.dumps(engine)}\n{json.dumps(one_by_one)}\n"
     offline = subprocess.run(
-        [sys.executable, "-m", "tests.offline"], input=json.dumps(asked), capture_output=True, text=True, timeout=280, check=False
+        [sys.executable, "-m", "benchmarks.offline"], input=asked, capture_output=True, text=True, timeout=280, check=False
     )
 
-    expected = [json.loads(line.removeprefix("OFFLINE ")) for line in offline.stdout.splitlines() if line.startswith("OFFLINE ")]
-    assert len(expected) == len(questions) == told["rows"], offline.stderr[-2000:]
+    assert offline.returncode == 0, offline.stderr[-2000:]
+    expected = json.loads(offline.stdout.rpartition("OFFLINE ")[2])["outputs"]
+    assert len(expected) == len(questions) == told["rows"]
     ours = [fleet.engine._engine.render([ChatMessage.model_validate(m) for m in conversation]) for conversation in conversations]
     answers = [row["answer"] or "" for row in table(kotae.folder / "out.xlsx")]
     assert ours == [one["prompt_token_ids"] for one in expected]

@@ -10,7 +10,7 @@ from workers.contract.messages import UNANSWERED, Answer
 
 from .columns import OutputColumn, answer_fields, normalised, place_columns
 from .reading import Cell, Sheet, read_sheet
-from .writing import MAX_SHEET_NAME, Table, write_tables
+from .writing import MAX_SHEET_NAME, Table, sheet_name, write_tables
 
 
 def write_workbook(store: RunStore, out: Path) -> list[str]:
@@ -26,7 +26,7 @@ def write_workbook(store: RunStore, out: Path) -> list[str]:
     wide = {sheet.question_column} | {
         _place(column, columns, sheet) for column in columns if column.field.startswith(("answer", "reasoning"))
     }
-    tables = [Table(sheet.name, headers, _rows(store, sheet, columns), wide)]
+    tables = [Table(sheet_name(sheet.name), headers, _rows(store, sheet, columns), wide)]
     tables.append(Table(_free_name("Run", tables), ["what", "value"], _provenance(store), {1}))
     if any(stored.answer.outcome in UNANSWERED for stored in store.answers()):
         tables.append(Table(_free_name("Errors", tables), ["row", "question", "outcome", "error"], _errors(store, sheet), {1, 3}))
@@ -121,7 +121,14 @@ def _provenance(store: RunStore) -> Iterator[list[Cell]]:
     asked |= {"prompt tokens": tally.prompt_tokens, "output tokens": tally.output_tokens}
     for name, value in asked.items():
         if value not in (None, "", (), [], {}):
-            yield [name, value if isinstance(value, (int, float, str)) else ", ".join(_flat(value))]
+            yield [name, _told(value)]
+
+
+def _told(value: Any) -> Cell:
+    """Return a value as a cell; whole numbers that a spreadsheet would round, such as seeds, as text."""
+    if isinstance(value, int) and abs(value) >= 2**53:
+        return str(value)
+    return value if isinstance(value, (int, float, str)) else ", ".join(_flat(value))
 
 
 def _flat(value: Any) -> list[str]:

@@ -95,22 +95,23 @@ def _open(path: Path) -> CalamineWorkbook:
     except PasswordError as error:
         raise WorkbookError(f"{path} is protected with a password; save a copy without one") from error
     except (CalamineError, ZipError, XmlError, OSError) as error:
-        what = _KNOWN.get(start) or ("an empty file" if not start else "not a workbook" if start != _XLSX else "a damaged workbook")
-        raise WorkbookError(f"{path} cannot be read as a workbook (.xlsx): it looks like {what} ({_first_line(error)})") from error
+        what = _KNOWN.get(start) or ("an empty file" if not start else "something else" if start != _XLSX else "a damaged workbook")
+        raise WorkbookError(f"{path} is not a workbook (.xlsx) that can be read: it looks like {what} ({_first_line(error)})") from error
     if start != _XLSX:
         raise WorkbookError(f"{path} is {_KNOWN.get(start, 'not an .xlsx workbook')}; save it as .xlsx")
     return workbook
 
 
 def _grid(path: Path, workbook: CalamineWorkbook, name: str) -> list[list[Cell]]:
-    """Return all cells of a sheet from A1 on, without the empty rows at its end."""
+    """Return all cells of a sheet from column A on, without the empty rows at its beginning and its end."""
     try:
         rows: list[list[Cell]] = workbook.get_sheet_by_name(name).to_python(skip_empty_area=False)
     except (CalamineError, WorksheetNotFound, XmlError, ZipError) as error:
         raise WorkbookError(f"sheet {name!r} of {path} cannot be read: {_first_line(error)}") from error
     while rows and not any(cell != "" for cell in rows[-1]):
         rows.pop()
-    return rows
+    first = next((i for i, row in enumerate(rows) if any(cell != "" for cell in row)), 0)
+    return rows[first:]
 
 
 def _as_sheet(path: Path, name: str, grid: list[list[Cell]], wanted: str | None) -> Sheet:

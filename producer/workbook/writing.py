@@ -2,14 +2,16 @@
 
 import datetime
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import xlsxwriter
 from xlsxwriter.exceptions import XlsxWriterException
+from xlsxwriter.worksheet import Worksheet
 
 from workers.contract.errors import WorkbookError
 
@@ -51,12 +53,16 @@ def write_tables(path: Path, tables: Sequence[Table], created: datetime.datetime
         }
         workbook = xlsxwriter.Workbook(str(work), options)
         workbook.set_properties({"created": created})
-        for table in tables:
-            _write_table(workbook, table)
         try:
+            for table in tables:
+                _write_table(workbook, table)
             workbook.close()
         except XlsxWriterException as error:
             raise WorkbookError(f"cannot write {path}: {error}") from error
+        finally:
+            for sheet in workbook.worksheets():  # where constant_memory keeps its rows; closed already when all went well
+                sheet.row_data_fh.close()
+            workbook.fileclosed = True
 
 
 def check_writable(path: Path) -> None:
@@ -73,6 +79,12 @@ def check_writable(path: Path) -> None:
         raise WorkbookError(f"the output {path} cannot be written: it is read-only")
 
 
+def sheet_name(name: str) -> str:
+    """Return a name as Excel allows it: other programs write longer ones, and other characters."""
+    cleaned = re.sub(r"[\[\]:*?/\\]", "_", name).strip("'")[:MAX_SHEET_NAME]
+    return cleaned.strip("'") or "Sheet"
+
+
 def cut_for_excel(text: str) -> str:
     """Return the text as one cell can hold it: at most 32,767 UTF-16 units, nothing that XML cannot carry.
 
@@ -86,8 +98,33 @@ def cut_for_excel(text: str) -> str:
     return units[: 2 * (MAX_CELL - len(_CUT))].decode("utf-16-le", errors="ignore") + _CUT
 
 
+class _LiteralSheet(Worksheet):  # type: ignore[misc]  # XlsxWriter has no types
+    """A sheet that writes what it is given: XlsxWriter takes ``<r>...</r>`` for markup of its own, and rounds numbers to 16 digits."""
+
+    def _xml_rich_inline_string(self, string: str, attributes: Sequence[tuple[str, str]] = ()) -> None:
+        self._xml_inline_string(string, True, attributes)
+
+    def _xml_number_element(self, number: float, attributes: Sequence[tuple[str, str]] = ()) -> None:
+        super()._xml_number_element(_Exact(number), attributes)
+
+    @staticmethod
+    def _escape_control_characters(data: Any) -> Any:
+        if not isinstance(data, str):
+            return data
+        # What looks like an escape already, also where two overlap or the end of one is about to be made here
+        data = re.sub(r"_(?=x[0-9A-Fa-f]{4}[_\x00-\x08\x0b-\x1f])", "_x005F_", data)
+        return re.sub(r"[\x00-\x08\x0b-\x1f]", lambda match: f"_x{ord(match[0]):04X}_", data)
+
+
+class _Exact(float):
+    """A number that is written with all its digits."""
+
+    def __format__(self, _: str) -> str:
+        return repr(float(self))
+
+
 def _write_table(workbook: Any, table: Table) -> None:
-    sheet = workbook.add_worksheet(table.name)
+    sheet = workbook.add_worksheet(table.name, worksheet_class=_LiteralSheet)
     bold = workbook.add_format({"bold": True})
     wrapped = workbook.add_format({"text_wrap": True, "valign": "top"})
     dates = {kind: workbook.add_format({"num_format": text, "valign": "top"}) for kind, text in _DATE_FORMATS.items()}
@@ -125,26 +162,23 @@ def _check(code: int, name: str, row: int) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".tmp.xlsx", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".tmp", dir=path.parent)
     os.close(handle)
     return Path(name)
 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """Give a file to write, and put it where ``path`` is when all went well."""
+    """Give a file to write, and put it where ``path`` is, or leads, when all went well."""
+    path = path.resolve()
     try:
-        work = _temporary(path)
-        try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", suffix=".tmp", dir=path.parent) as folder:
+            work = Path(folder) / path.name
             yield work
             with work.open("rb") as file:
                 os.fsync(file.fileno())
-            mask = os.umask(0)
-            os.umask(mask)
-            work.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~mask)
+            if path.exists():
+                work.chmod(path.stat().st_mode & 0o777)
             work.replace(path)
-        finally:
-            with suppress(FileNotFoundError):
-                work.unlink()
     except OSError as error:
         raise WorkbookError(f"cannot write {path}: {error.strerror}") from error

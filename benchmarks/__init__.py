@@ -1,0 +1,1 @@
+"""Measurements that anyone can run again: each a program that prints JSON."""
