@@ -16,11 +16,12 @@ from workers.contract.messages import UNANSWERED, Answer, ModelIdentity, Outcome
 
 from .feed import Feeder
 from .local import LocalModel, choose_model, local_fleet
+from .manifest import Tally
 from .options import AskOptions
 from .prepare import Plan, make_plan, open_run, questions_of
 from .progress import RunProgress, duration, outcome_line, waiting_line
 from .questions import Questions, is_asked, render
-from .runs import RunStore, Tally, delete_run, find_run, list_runs
+from .runs import RunStore, delete_run, find_run, list_runs
 from .transport import Transport
 from .workbook.assembly import write_workbook
 from .workbook.reading import read_sheet

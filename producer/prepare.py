@@ -11,9 +11,10 @@ from workers.contract.errors import UserError
 from workers.contract.messages import Sampling
 from workers.contract.replies import default_system_prompt, layout
 
+from .manifest import Manifest
 from .options import AskOptions, seconds
 from .questions import Questions, run_id_of
-from .runs import Manifest, RunStore, delete_run
+from .runs import RunStore, delete_run
 from .workbook.reading import Sheet, read_sheet
 
 #: Below this no format's tags could close.

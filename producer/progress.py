@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from workers.contract.messages import Answer, Outcome
 
-from .runs import Tally
+from .manifest import Tally
 
 #: Seconds between two plain lines.
 _PLAIN_EVERY = 10.0

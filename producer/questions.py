@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from workers.contract.messages import Answer, ChatMessage, Outcome, Question, Sampling
 
-from .runs import Manifest
+from .manifest import Manifest
 
 
 def render(question: str, system_prompt: str) -> tuple[ChatMessage, ...]:

@@ -10,7 +10,7 @@ from workers.contract import broker
 from workers.contract.errors import BrokerError
 from workers.contract.messages import Question
 
-from .runs import Manifest
+from .manifest import Manifest
 from .transport import Transport
 
 #: Messages per round trip.

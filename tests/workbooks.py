@@ -7,9 +7,10 @@ from typing import Any
 import xlsxwriter
 from python_calamine import CalamineWorkbook
 
+from producer.manifest import Manifest
 from producer.options import AskOptions
 from producer.prepare import make_plan, open_run
-from producer.runs import Manifest, RunStore
+from producer.runs import RunStore
 from workers.contract.messages import Answer, BlankLines, Completion, Outcome, ReplyFormat, Sampling
 from workers.contract.replies import read_reply
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from producer.runs import Manifest, RunStore
+from producer.manifest import Manifest
+from producer.runs import RunStore
 from workers.contract.messages import UNANSWERED, Answer
 
 from .columns import OutputColumn, answer_fields, normalised, place_columns

@@ -1,0 +1,69 @@
+"""What a run is, and what it amounts to so far."""
+
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, Field
+
+from workers.contract.messages import BlankLines, Outcome, ReplyFormat, Sampling
+
+
+class Manifest(BaseModel):
+    """What a run is, and how its workbook is made."""
+
+    run_id: str
+    served_name: str
+    adapter: str | None = None
+    sampling: Sampling
+    system_prompt: str
+    #: Where the workbook was when the run began.
+    source_path: str
+    sheet: str
+    question_column: str
+    #: Data rows of the source.
+    rows: int
+    created_at: str
+    kotae_version: str
+    #: The model as it was given on the command line.
+    model: str = ""
+    engine_args: dict[str, Any] = Field(default_factory=dict)
+    #: The queue of the broker that this run keeps to.
+    queue: str | None = None
+    #: Whether the answers come from a server and workers that lived only for the command.
+    local: bool = False
+    #: The generation in which rows are asked now.
+    generation: int = 0
+    # What may change from one command to the next without making another run.
+    reply_format: ReplyFormat = ReplyFormat.REASONING_ANSWER
+    blank_lines: BlankLines = BlankLines.COLLAPSE
+    limit: int | None = None
+    overwrite: bool = False
+    row_timeout: float = 1800.0
+
+    @property
+    def asked_rows(self) -> int:
+        """Return how many rows, from the first on, this command is about."""
+        return self.rows if self.limit is None else min(self.limit, self.rows)
+
+
+class Tally(NamedTuple):
+    """What a run amounts to so far, over its first ``asked_rows`` rows."""
+
+    rows: int
+    by_outcome: dict[Outcome, int]
+    prompt_tokens: int
+    output_tokens: int
+
+    @property
+    def stored(self) -> int:
+        """Return how many rows are settled."""
+        return sum(self.by_outcome.values())
+
+    @property
+    def asked(self) -> int:
+        """Return how many settled rows hold a question."""
+        return self.stored - self.by_outcome.get(Outcome.SKIPPED, 0)
+
+    @property
+    def answered(self) -> int:
+        """Return how many replies keep the format: the yield, as a number of rows."""
+        return self.by_outcome.get(Outcome.ANSWERED, 0)
