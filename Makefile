@@ -17,7 +17,7 @@ check: .venv/.dev  ## style, types, arrows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache --quiet
+	$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports --no-cache
 
 install: .venv/.dev  ## everything that demo, test and check need
 
