@@ -144,7 +144,7 @@ def _desk(options: DeskOptions) -> "Desk":
     from .commands import Desk
 
     # Words for people go to standard error where standard output belongs to a program.
-    return Desk(options.home, Console(stderr=options.as_json, width=None if sys.stderr.isatty() else 200), options.as_json)
+    return Desk(options.home, Console(stderr=options.as_json, markup=False, width=None if sys.stderr.isatty() else 200), options.as_json)
 
 
 if __name__ == "__main__":

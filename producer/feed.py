@@ -52,8 +52,8 @@ class Feeder:
                         watch(answers)
                         now = time.monotonic()
                         if now - renewed > LEASE / 6:
-                            with broker.explaining(self._transport.settings):
-                                lease.reacquire()
+                            if not lease.renew():
+                                self._look_at_what_is_there()  # Redis may have forgotten, or another producer may have been here
                             renewed = now
                         if answers:
                             moved, self._resends = now, 0
@@ -81,7 +81,7 @@ class Feeder:
         generation = manifest.generation
         while rows_of(self._transport, broker.stored_key(manifest.run_id, generation)).intersection(open_rows):
             generation += 1
-        if generation != manifest.generation:
+        if generation:
             self._store.update(generation=generation)
             with broker.explaining(self._transport.settings):
                 self._transport.redis.set(broker.generation_key(manifest.run_id), generation, ex=broker.STORED_TTL)

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -108,14 +107,14 @@ def local_fleet(model: LocalModel, home: Path, ledger: Path | None = None) -> It
     """Start an embedded server and local workers, one per GPU or one on the CPU, and stop them on every way out."""
     with contextlib.ExitStack() as stack:
         log = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kotae-log-"))) / "worker.log"
-        server = start_child([sys.executable, "-m", "producer.embedded"], dict(os.environ), stdout=subprocess.PIPE)
+        server = start_child(["producer.embedded"], dict(os.environ), stdout=subprocess.PIPE)
         stack.callback(stop_child, server, _GRACE)
         assert server.stdout is not None
         url = server.stdout.readline().decode().strip()
-        if not url:
+        if not url.startswith("redis://"):
             raise UserError("the embedded server could not start here; start a Redis or Valkey and name it with --broker")
         with log.open("wb") as file:
-            workers = start_child([sys.executable, "-m", "workers"], _environment(model, url, ledger), stdout=file, stderr=file)
+            workers = start_child(["workers"], _environment(model, url, ledger), stdout=file, stderr=file)
         stack.callback(stop_child, workers, _GRACE)
         fleet = LocalFleet(server, workers, url, log, model.served_name)
         try:

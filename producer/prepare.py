@@ -15,12 +15,12 @@ from .manifest import Manifest
 from .options import AskOptions, seconds
 from .questions import Questions, run_id_of
 from .runs import RunStore, delete_run
+from .workbook.columns import answer_fields
 from .workbook.reading import Sheet, read_sheet
+from .workbook.writing import MAX_COLUMNS
 
 #: Below this no format's tags could close.
 _MIN_ENFORCED_TOKENS = 64
-
-
 #: Fields of Sampling that are options of the same name.
 _SAMPLING_OPTIONS = Sampling.model_fields.keys() - {"n", "stop", "enforce_format"}
 
@@ -29,6 +29,8 @@ class Plan(NamedTuple):
     """Everything that is known before anything is sent or written."""
 
     workbook: Path
+    #: The bytes that were read: the file may be saved anew while an engine loads.
+    content: bytes
     options: AskOptions
     row_timeout: float
     sheet: Sheet
@@ -47,7 +49,28 @@ def make_plan(workbook: Path, options: AskOptions) -> Plan:
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit {options.limit}: ask at least one row")
     row_timeout = seconds("--row-timeout", options.row_timeout)
-    return Plan(workbook, options, row_timeout, read_sheet(workbook, options.sheet, options.question_column), sampling, system_prompt)
+    sheet, content = _read(workbook, options)
+    room = MAX_COLUMNS - len(sheet.headers)
+    if len(answer_fields(sampling.n)) > room:
+        raise UserError(f"{workbook} has {len(sheet.headers):,} columns; an .xlsx sheet has no room for the answers beside them")
+    return Plan(workbook, content, options, row_timeout, sheet, sampling, system_prompt)
+
+
+def _read(workbook: Path, options: AskOptions) -> tuple[Sheet, bytes]:
+    before = _stamp(workbook)
+    sheet = read_sheet(workbook, options.sheet, options.question_column)
+    content = workbook.read_bytes()
+    if _stamp(workbook) != before:
+        raise UserError(f"{workbook} was saved while it was read; run again")
+    return sheet, content
+
+
+def _stamp(workbook: Path) -> tuple[int, ...]:
+    try:
+        known = workbook.stat()
+    except OSError:
+        return ()
+    return known.st_ino, known.st_size, known.st_mtime_ns
 
 
 def make_sampling(options: AskOptions) -> Sampling:
@@ -87,13 +110,17 @@ def open_run(
         "source_path": str(plan.workbook.absolute()),
         "sheet": plan.sheet.name,
         "question_column": plan.sheet.headers[plan.sheet.question_column],
+        "local": local,
     }
+    generation = 0
     if options.fresh:
+        generation = _last_generation(home, run_id) + 1  # what is still on its way of an earlier one is not wanted
         delete_run(home, run_id)
     store = RunStore.open(home, run_id)
     if store is None:
-        store = RunStore.create(home, _manifest(plan, run_id, served_name, adapter, model, engine_args, local), plan.workbook)
-    store.replace_source(plan.workbook)
+        manifest = _manifest(plan, run_id, served_name, adapter, model, engine_args, generation)
+        store = RunStore.create(home, manifest, plan.workbook, plan.content)
+    store.replace_source(plan.workbook, plan.content)
     store.update(**changing)
     store.store(questions_of(plan, store).skipped())
     return store
@@ -105,7 +132,7 @@ def questions_of(plan: Plan, store: RunStore) -> Questions:
 
 
 def _manifest(
-    plan: Plan, run_id: str, served_name: str, adapter: str | None, model: str, engine_args: dict[str, Any], local: bool
+    plan: Plan, run_id: str, served_name: str, adapter: str | None, model: str, engine_args: dict[str, Any], generation: int
 ) -> Manifest:
     return Manifest(
         run_id=run_id,
@@ -121,8 +148,16 @@ def _manifest(
         kotae_version=version("kotae"),
         model=model,
         engine_args=engine_args,
-        local=local,
+        generation=generation,
     )
+
+
+def _last_generation(home: Path, run_id: str) -> int:
+    store = RunStore.open(home, run_id, writing=False)
+    if store is None:
+        return 0
+    with store:
+        return store.manifest.generation
 
 
 def _system_prompt(options: AskOptions) -> str:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from workers.contract.messages import Answer, Outcome
@@ -71,8 +72,8 @@ class RunProgress:
 def waiting_line(console: Console, what: str) -> Iterator[Callable[[float], object]]:
     """Show that something is awaited: a spinner on a terminal, one line elsewhere."""
     if console.is_terminal:
-        with console.status(what) as status:
-            yield lambda seconds: status.update(f"{what} {duration(seconds)}")
+        with console.status(escape(what)) as status:
+            yield lambda seconds: status.update(escape(f"{what} {duration(seconds)}"))
     else:
         console.print(what, highlight=False, soft_wrap=True)
         yield lambda _: None

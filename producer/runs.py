@@ -50,10 +50,10 @@ class RunStore:
         self.path, self.manifest, self._db, self._lock = path, manifest, connection, lock
 
     @classmethod
-    def create(cls, home: Path, manifest: Manifest, source: Path) -> Self:
+    def create(cls, home: Path, manifest: Manifest, source: Path, content: bytes | None = None) -> Self:
         """Begin a run, or replace it. Raises UserError if another process is at work on it, or the home cannot be written."""
         path = _path(home, manifest.run_id)
-        content = _read_source(source)
+        content = _read_source(source) if content is None else content
         with _explaining(path), contextlib.ExitStack() as undo:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = _take_lock(path)
@@ -121,9 +121,9 @@ class RunStore:
                     [(c.outcome, r.answer.row, k) for r in rows for k, c in enumerate(r.answer.completions)],
                 )
 
-    def replace_source(self, source: Path) -> None:
+    def replace_source(self, source: Path, content: bytes | None = None) -> None:
         """Keep this copy of the source instead: the same questions, perhaps beside other columns."""
-        content = _read_source(source)
+        content = _read_source(source) if content is None else content
         with _explaining(self.path), self._db:
             (known,) = self._db.execute("SELECT bytes FROM source").fetchone()
             if known != content:
@@ -272,6 +272,8 @@ def list_runs(home: Path) -> list[str]:
 def find_run(home: Path, name: str) -> str:
     """Return the id of the run that ``name`` begins, or of the newest for ``last``. Raises UserError."""
     runs = list_runs(home)
+    if not name:
+        raise UserError("name a run by its id or its beginning, or 'last' for the newest")
     if name == "last" and runs:
         return runs[-1]
     found = [run_id for run_id in runs if run_id.startswith(name)]

@@ -65,22 +65,51 @@ class Transport:
         return min(names[first:] + names[:first], key=lambda name: lengths[name])
 
     @contextlib.contextmanager
-    def lease(self, run_id: str) -> Iterator[Lock]:
-        """Own a run for as long as the lock is renewed. Raises UserError, naming the holder, if another producer does."""
-        key = broker.lease_key(run_id)
-        lock = Lock(self.redis, key, timeout=LEASE, blocking=False, thread_local=False)
-        with broker.explaining(self.settings):
-            if not lock.acquire(token=f"process {os.getpid()} on {socket.gethostname()} ({uuid.uuid4().hex[:8]})"):
-                holder = cast(bytes | None, self.redis.get(key))
-                raise UserError(
-                    f"run {run_id} is owned by {holder.decode() if holder else 'another producer'}; wait for it, or stop it"
-                    f" (a producer that died lets go after {LEASE} s)"
-                )
+    def lease(self, run_id: str) -> Iterator["Lease"]:
+        """Own a run for as long as the lease is renewed. Raises UserError, naming the holder, if another producer does."""
+        lease = Lease(self, run_id)
+        lease.take()
         try:
-            yield lock
+            yield lease
         finally:
-            with contextlib.suppress(LockError, BrokerError), broker.explaining(self.settings):
-                lock.release()
+            lease.release()
+
+
+class Lease:
+    """The right of one producer to a run, kept in Redis for ``LEASE`` seconds at a time."""
+
+    def __init__(self, transport: Transport, run_id: str) -> None:
+        self._transport, self._run_id = transport, run_id
+        self._lock = Lock(transport.redis, broker.lease_key(run_id), timeout=LEASE, blocking=False, thread_local=False)
+        self._token = f"process {os.getpid()} on {socket.gethostname()} ({uuid.uuid4().hex[:8]})"
+
+    def take(self) -> None:
+        """Take the lease. Raises UserError, naming the holder, if another producer has it."""
+        with broker.explaining(self._transport.settings):
+            if self._lock.acquire(token=self._token):
+                return
+            holder = cast(bytes | None, self._transport.redis.get(broker.lease_key(self._run_id)))
+        raise UserError(
+            f"run {self._run_id} is owned by {holder.decode() if holder else 'another producer'}; wait for it, or stop it"
+            f" (a producer that died lets go after {LEASE} s)"
+        )
+
+    def renew(self) -> bool:
+        """Keep the lease; say whether it was kept without a gap. After one (a laptop slept, Redis forgot) it is taken anew."""
+        with broker.explaining(self._transport.settings):
+            try:
+                self._lock.reacquire()
+            except LockError:
+                self._lock.local.token = None
+            else:
+                return True
+        self.take()
+        return False
+
+    def release(self) -> None:
+        """Let go of the run."""
+        with contextlib.suppress(LockError, BrokerError), broker.explaining(self._transport.settings):
+            self._lock.release()
 
 
 def _escape(name: str) -> str:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from producer.runs import RunStore
 from producer.workbook.assembly import write_workbook
+from producer.workbook.reading import read_sheet
 from tests.workbooks import answered, begin_run, grid, records, save_workbook, sheet_names, tagged, unanswered
 from workers.contract.messages import Answer, ModelIdentity, Outcome, ReplyFormat
 
@@ -430,3 +431,12 @@ def test_a_large_seed_is_told_with_all_its_digits(tmp_path: Path) -> None:
 
     told = {row["what"]: row["value"] for row in records(tmp_path / "out.xlsx", "Run")}
     assert int(told["sampling: seed"]) == 2**62 + 1
+
+
+def test_an_output_with_errors_can_be_the_next_input(tmp_path: Path, store: RunStore) -> None:
+    """Our own list of errors has a column of questions too, and must not make the choice of a sheet ambiguous."""
+    put(store, unanswered(0, Outcome.REJECTED, "the prompt is too long"))
+
+    path = write(store, tmp_path)
+
+    assert read_sheet(path).name == "質問"

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from tests.conftest import Kotae, StartWorker, eventually, make_workbook, stopped_in_the_end
-from tests.test_run import table
+from tests.test_run import stored, table
 from tests.test_worker import starts
 from workers.contract import broker
 
@@ -221,3 +221,50 @@ def test_a_wrong_password_is_said_and_not_shown(kotae: Kotae, broker_url: str) -
         assert "refused the password" in finished.err.splitlines()[-1]
         assert "open-sesame" not in finished.err + finished.out
     assert "visible in the process list" in by_argument.err
+
+
+def test_a_run_outlives_a_redis_that_forgets_everything(kotae: Kotae, start_worker: StartWorker, broker_url: str) -> None:
+    """A server without persistence is restarted, or somebody flushes it: rows and lease are gone, the run goes on."""
+    make_workbook(kotae.folder / "q.xlsx", [f"question {row}" for row in range(60)])
+    start_worker("--engine-arg", "delay=0.5", "--max-in-flight", "4")
+    with stopped_in_the_end(kotae.start("run", "q.xlsx", "-o", "out.xlsx", "--broker", broker_url)) as running:
+        eventually(lambda: stored(kotae) >= 4)
+        with redis.Redis.from_url(broker_url) as client:
+            client.flushall()
+        _, err = running.communicate(timeout=120)
+
+    assert running.returncode == 0, err
+    assert [row["answer"] for row in table(kotae.folder / "out.xlsx")] == [f"question {row}" for row in range(60)]
+
+
+def test_a_workbook_saved_while_a_worker_is_awaited_moves_no_answer(kotae: Kotae, start_worker: StartWorker, broker_url: str) -> None:
+    """What was read is what is asked and written, however often the file is saved in the minutes that a model loads."""
+    make_workbook(kotae.folder / "q.xlsx", ["first", "second"])
+    with stopped_in_the_end(kotae.start("run", "q.xlsx", "-o", "out.xlsx", "--broker", broker_url, "--model", "echo")) as running:
+        assert running.stdout is not None
+        assert "waiting for a worker" in running.stdout.readline()
+        make_workbook(kotae.folder / "q.xlsx", ["inserted", "first", "second"])
+        start_worker()
+        running.communicate(timeout=60)
+
+    assert [(row["question"], row["answer"]) for row in table(kotae.folder / "out.xlsx")] == [("first", "first"), ("second", "second")]
+
+
+def test_a_run_begun_locally_can_go_on_with_a_fleet(kotae: Kotae, generated: Generated) -> None:
+    """Try ten rows on the own machine, send the rest to the big one."""
+    make_workbook(kotae.folder / "q.xlsx", ["a", "b", "c"])
+    assert kotae("run", "q.xlsx", "-o", "out.xlsx", "--engine", "echo", "--limit", "1", KOTAE_BROKER="").code == 0
+
+    submitted = kotae.json("submit", "q.xlsx", "--model", "echo")
+
+    assert kotae.json("collect", submitted["run_id"], "-o", "out.xlsx")["outcomes"] == {"answered": 3}
+    assert len(generated()) == 2
+
+
+def test_a_run_is_never_deleted_by_an_empty_name(kotae: Kotae, generated: Generated) -> None:
+    """`kotae runs --delete "$UNSET"` in a script."""
+    make_workbook(kotae.folder / "q.xlsx", ["a"])
+    assert kotae("run", "q.xlsx", "-o", "out.xlsx").code == 0
+
+    assert kotae("runs", "--delete", "").code == 2
+    assert len(kotae.json("runs")["runs"]) == 1

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -311,3 +312,15 @@ def test_what_the_engine_refuses_is_one_line_too(kotae: Kotae) -> None:
         assert (finished.code, len(finished.err.splitlines())) == (2, 1), finished.err
         assert says in finished.err
     assert sorted(os.listdir(kotae.folder)) == ["q.xlsx"]
+
+
+def test_a_file_beside_the_workbook_replaces_no_module_of_ours(kotae: Kotae) -> None:
+    """People keep scripts called queue.py where they work."""
+    make_workbook(kotae.folder / "q.xlsx", ["a"])
+    for name in ("workers", "redis", "queue"):
+        (kotae.folder / f"{name}.py").write_text("raise SystemExit('shadowed')")
+    command = [sys.executable, "-P", "-c", "from producer.cli import run; run()", "run", "q.xlsx", "-o", "out.xlsx", *ECHO]
+
+    finished = subprocess.run(command, cwd=kotae.folder, capture_output=True, text=True, timeout=60, check=False)
+
+    assert finished.returncode == 0, finished.stderr

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,6 +13,8 @@ from .contract.command_line import parse_pairs, parse_values, run_command_line, 
 from .contract.processes import end_with_parent
 from .fleet import choose_gpus, supervise
 from .settings import worker_settings
+
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -29,17 +31,17 @@ def main(
     max_in_flight: Annotated[int | None, typer.Option(envvar="KOTAE_MAX_IN_FLIGHT", help="Rows taken and not yet answered.")] = None,
     drain_seconds: Annotated[float, typer.Option(envvar="KOTAE_DRAIN_SECONDS", help="Seconds that running rows get at a stop.")] = 30.0,
     ledger: Annotated[Path | None, typer.Option(envvar="KOTAE_LEDGER", help="File in which the engine writes every row it starts.")] = None,
-    log_level: Annotated[str, typer.Option(envvar="KOTAE_LOG_LEVEL", help="DEBUG, INFO, WARNING or ERROR.")] = "WARNING",
+    log_level: Annotated[LogLevel, typer.Option(envvar="KOTAE_LOG_LEVEL", help="DEBUG, INFO, WARNING or ERROR.")] = "WARNING",
 ) -> None:
     """Answer questions: one worker process per GPU, or one on the CPU."""
     end_with_parent()
     warn_of_password(broker, "KOTAE_BROKER")
     # The worker processes read their settings from the environment, as those of a plain `celery worker` do.
-    os.environ |= {"KOTAE_MODEL": model, "KOTAE_ENGINE": engine, "KOTAE_NAME": name, "KOTAE_DRAIN_SECONDS": str(drain_seconds)}
+    os.environ |= {"KOTAE_MODEL": _absolute(model), "KOTAE_ENGINE": engine, "KOTAE_NAME": name, "KOTAE_DRAIN_SECONDS": str(drain_seconds)}
     if broker:
         os.environ["KOTAE_BROKER"] = broker
     if adapter:
-        os.environ["KOTAE_ADAPTERS"] = json.dumps(parse_pairs("--adapter", adapter))
+        os.environ["KOTAE_ADAPTERS"] = json.dumps({key: _absolute(path) for key, path in parse_pairs("--adapter", adapter).items()})
     if engine_arg:
         os.environ["KOTAE_ENGINE_ARGS"] = json.dumps(parse_values("--engine-arg", engine_arg))
     if max_in_flight is not None:
@@ -50,6 +52,12 @@ def main(
     connect(broker_settings()).close()
     chosen = [] if settings.engine == "echo" else choose_gpus(gpus)
     raise typer.Exit(supervise(settings.served_name, chosen, log_level))
+
+
+def _absolute(path: str) -> str:
+    """Worker processes run in a folder of their own; what is no folder here is a name."""
+    folder = Path(path).expanduser()
+    return str(folder.absolute()) if folder.is_dir() else path
 
 
 def run() -> None:

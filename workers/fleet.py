@@ -99,4 +99,4 @@ def _stop_all(places: list[_Place]) -> None:
 def _command(place: _Place, served_name: str, log_level: str) -> list[str]:
     node = re.sub(r"[^\w.-]+", "-", served_name).strip("-")
     options = ["--without-gossip", "--without-mingle", "--loglevel", log_level, "--hostname", f"{node}-{place.label}@%h"]
-    return [sys.executable, "-m", "celery", "-A", "workers.tasks", "--quiet", "worker", *options]
+    return ["celery", "-A", "workers.tasks", "--quiet", "worker", *options]

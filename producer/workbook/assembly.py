@@ -9,7 +9,7 @@ from producer.manifest import Manifest
 from producer.runs import RunStore
 from workers.contract.messages import UNANSWERED, Answer
 
-from .columns import OutputColumn, answer_fields, normalised, place_columns
+from .columns import ERRORS_HEADERS, OutputColumn, answer_fields, normalised, place_columns
 from .reading import Cell, Sheet, read_sheet
 from .writing import MAX_SHEET_NAME, Table, sheet_name, write_tables
 
@@ -30,7 +30,7 @@ def write_workbook(store: RunStore, out: Path) -> list[str]:
     tables = [Table(sheet_name(sheet.name), headers, _rows(store, sheet, columns), wide)]
     tables.append(Table(_free_name("Run", tables), ["what", "value"], _provenance(store), {1}))
     if any(stored.answer.outcome in UNANSWERED for stored in store.answers()):
-        tables.append(Table(_free_name("Errors", tables), ["row", "question", "outcome", "error"], _errors(store, sheet), {1, 3}))
+        tables.append(Table(_free_name("Errors", tables), list(ERRORS_HEADERS), _errors(store, sheet), {1, 3}))
     write_tables(out, tables, datetime.datetime.fromisoformat(manifest.created_at).replace(tzinfo=None))
     return [
         f"the source has a filled column {column.field!r}; ours is called {column.header!r} (--overwrite replaces the source's)"

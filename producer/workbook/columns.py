@@ -10,6 +10,10 @@ from workers.contract.errors import WorkbookError
 QUESTION_HEADERS = ("question", "questions", "prompt", "質問", "質問文", "設問", "問題", "問い", "instruction", "query")
 
 
+#: The headers of our own sheet Errors, which is no sheet of questions although it has a column of them.
+ERRORS_HEADERS = ("row", "question", "outcome", "error")
+
+
 class OutputColumn(NamedTuple):
     """Where one of our columns goes."""
 

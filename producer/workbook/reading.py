@@ -17,7 +17,7 @@ from python_calamine import (
 
 from workers.contract.errors import WorkbookError
 
-from .columns import find_question_column
+from .columns import ERRORS_HEADERS, find_question_column
 
 Cell: TypeAlias = str | int | float | bool | datetime.datetime | datetime.date | datetime.time | datetime.timedelta
 
@@ -60,7 +60,8 @@ def read_sheet(path: Path, sheet: str | None = None, question_column: str | None
     filled = {name: grid for name, grid in grids.items() if grid}
     if not filled:
         raise WorkbookError(f"{path} has no visible sheet with anything in it")
-    candidates = [name for name, grid in filled.items() if find_question_column(_headers(grid), question_column) is not None]
+    headers = {name: _headers(grid) for name, grid in filled.items()}
+    candidates = [n for n, h in headers.items() if find_question_column(h, question_column) is not None and tuple(h) != ERRORS_HEADERS]
     if len(candidates) > 1:
         raise WorkbookError(f"{path} has questions on {len(candidates)} sheets; choose one with --sheet: {_listed(candidates)}")
     name = candidates[0] if candidates else next(iter(filled))
@@ -106,7 +107,7 @@ def _grid(path: Path, workbook: CalamineWorkbook, name: str) -> list[list[Cell]]
     """Return all cells of a sheet from column A on, without the empty rows at its beginning and its end."""
     try:
         rows: list[list[Cell]] = workbook.get_sheet_by_name(name).to_python(skip_empty_area=False)
-    except (CalamineError, WorksheetNotFound, XmlError, ZipError) as error:
+    except (CalamineError, WorksheetNotFound, XmlError, ZipError, OverflowError, ValueError) as error:
         raise WorkbookError(f"sheet {name!r} of {path} cannot be read: {_first_line(error)}") from error
     while rows and not any(cell != "" for cell in rows[-1]):
         rows.pop()

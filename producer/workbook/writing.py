@@ -1,6 +1,7 @@
 """A fresh workbook, written in one pass in little memory, and put in its place in one step."""
 
 import datetime
+import math
 import os
 import re
 import tempfile
@@ -17,9 +18,10 @@ from workers.contract.errors import WorkbookError
 
 from .reading import Cell
 
-#: Excel's limits: UTF-16 units in a cell, rows of a sheet with its header, characters in a sheet's name.
+#: Excel's limits: UTF-16 units in a cell, rows of a sheet with its header, columns, characters in a sheet's name.
 MAX_CELL = 32_767
 MAX_ROWS = 1_048_576
+MAX_COLUMNS = 16_384
 MAX_SHEET_NAME = 31
 _CUT = "… [cut for Excel; the whole text is in the run store]"
 _DATE_FORMATS = {
@@ -150,6 +152,8 @@ def _write_cell(sheet: Any, row: int, column: int, cell: Cell, text_format: Any,
             return int(sheet.write_string(row, column, cut_for_excel(cell), text_format))
         case bool():
             return int(sheet.write_boolean(row, column, cell))
+        case float() if not math.isfinite(cell):
+            return int(sheet.write_string(row, column, str(cell), text_format))
         case int() | float():
             return int(sheet.write_number(row, column, cell))
         case _:

@@ -172,10 +172,14 @@ def _reason(error: Exception) -> str:
 def broker_settings(url: str | None = None) -> BrokerSettings:
     """Read the settings from the environment, with ``url`` in place of its broker. Raises BrokerError."""
     try:
-        return BrokerSettings(broker=SecretStr(url)) if url else BrokerSettings()
+        settings = BrokerSettings(broker=SecretStr(url)) if url else BrokerSettings()
+        urlsplit(settings.broker.get_secret_value())
+        return settings
     except ValidationError as error:
         fields = ", ".join(f"KOTAE_{'.'.join(map(str, e['loc'])).upper()}" for e in error.errors())
         raise BrokerError(f"the broker's settings cannot be read: check {fields}") from error
+    except ValueError as error:
+        raise BrokerError("the broker's URL cannot be read: write it as redis://host:port/db") from error
 
 
 # The two Celery apps.

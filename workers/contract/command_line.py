@@ -3,7 +3,6 @@
 import json
 import sys
 from typing import Any
-from urllib.parse import urlsplit
 
 import typer
 
@@ -49,7 +48,7 @@ def parse_values(option: str, pairs: list[str]) -> dict[str, Any]:
 
 def warn_of_password(url: str, variable: str) -> None:
     """Warn of a password that everybody on this machine can read in the process list."""
-    if url and urlsplit(url).password and any(url in argument for argument in sys.argv):
+    if url and ":" in url.rpartition("@")[0].partition("//")[2] and any(url in argument for argument in sys.argv):
         print(f"warning: the broker's password is visible in the process list; put it into {variable}_PASSWORD instead", file=sys.stderr)
 
 

@@ -4,8 +4,11 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
+import sysconfig
 import threading
 import time
+from pathlib import Path
 from typing import IO, TypeAlias
 
 Target: TypeAlias = int | IO[bytes] | None
@@ -14,6 +17,8 @@ Target: TypeAlias = int | IO[bytes] | None
 EXIT_WITH_PARENT = "KOTAE_EXIT_WITH_PARENT"
 #: Seconds to end decently once the parent is gone.
 _GRACE = 10.0
+#: Where our packages are.
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 def end_with_parent() -> None:
@@ -22,10 +27,21 @@ def end_with_parent() -> None:
         threading.Thread(target=_wait_for_the_end_of_stdin, name="parent-watch", daemon=True).start()
 
 
-def start_child(command: list[str], env: dict[str, str], stdout: Target = None, stderr: Target = None) -> "subprocess.Popen[bytes]":
-    """Start a process in a session of its own (a Ctrl-C is ours to pass on) that ends when we do."""
+def start_child(module: list[str], env: dict[str, str], stdout: Target = None, stderr: Target = None) -> "subprocess.Popen[bytes]":
+    """Run a Python module in a session of its own (a Ctrl-C is ours to pass on), as a process that ends when we do.
+
+    It sees our modules and not those of the folder it is started in: there may lie a ``workers.py`` or a ``redis.py``.
+    """
+    installed = Path(sysconfig.get_path("purelib")) == _ROOT
+    path = [*([] if installed else [str(_ROOT)]), *filter(None, [env.get("PYTHONPATH")])]
     return subprocess.Popen(
-        command, env=env | {EXIT_WITH_PARENT: "1"}, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, start_new_session=True
+        [sys.executable, "-P", "-m", *module],
+        env=env | {EXIT_WITH_PARENT: "1", "PYTHONPATH": os.pathsep.join(path)},
+        stdin=subprocess.PIPE,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,
+        cwd=_ROOT,  # Celery puts it on the path
     )
 
 
