@@ -136,9 +136,7 @@ def test_rows_of_a_killed_worker_come_back(start_worker: StartWorker, broker_url
     send(broker_url, questions, "echo")
     eventually(lambda: client.hlen(broker.UNACKED) == 20)
 
-    for process in [*psutil.Process(victim.popen.pid).children(recursive=True), psutil.Process(victim.popen.pid)]:
-        os.kill(process.pid, signal.SIGKILL)
-    victim.popen.wait()
+    victim.kill()
     client.delete(*client.keys("kotae.presence.*"))
     start_worker()
 
