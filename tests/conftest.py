@@ -9,7 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,7 +85,8 @@ class Process(NamedTuple):
     def kill(self) -> None:
         """End it and all below it at once, as a machine that loses its power does."""
         for process in [*psutil.Process(self.popen.pid).children(recursive=True), psutil.Process(self.popen.pid)]:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         self.popen.wait()
 
 
