@@ -17,10 +17,14 @@ import psutil
 import pytest
 import redis
 import xlsxwriter
+from xdist.scheduler import LoadScopeScheduling
 
 from workers.contract import broker
 from workers.contract.messages import Answer, ChatMessage, Question, Sampling
 from workers.settings import WorkerSettings
+
+# Several test processes share the cores; threads that wait for each other by spinning would take them all.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 #: Seconds that anything may take that is expected to happen at once; only a broken test waits that long.
 PATIENCE = 60.0
@@ -34,6 +38,23 @@ def eventually(condition: Callable[[], Any], patience: float = PATIENCE) -> Any:
             return value
         time.sleep(0.02)
     pytest.fail(f"never came true within {patience:g} s")
+
+
+class OneEngine(LoadScopeScheduling):
+    """Deals tests out one by one, but all that use the vLLM engine to one process, which then loads one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "vllm" if "test_engines" in nodeid or "test_vllm" in nodeid else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Tell xdist how to deal the tests out."""
+    return OneEngine(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the vLLM engine, which takes longest."""
+    items.sort(key=lambda item: "vllm" not in item.nodeid and "test_engines" not in item.nodeid)
 
 
 @pytest.fixture(autouse=True)
