@@ -47,6 +47,7 @@ class OneEngine(LoadScopeScheduling):
         return "vllm" if "test_engines" in nodeid or "test_vllm" in nodeid else nodeid
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """Tell xdist how to deal the tests out."""
     return OneEngine(config, log)
@@ -215,14 +216,26 @@ def vllm_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def vllm_life(valkey_url: str, vllm_ledger: Path) -> Iterator[Any]:
-    """A worker's life around a real vLLM with the demo model."""
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA adapter for the demo model."""
+    from tests.adapter import make_adapter
+
+    return make_adapter(tmp_path_factory.mktemp("adapter"))
+
+
+@pytest.fixture(scope="session")
+def vllm_life(valkey_url: str, vllm_ledger: Path, adapter: Path) -> Iterator[Any]:
+    """A worker's life around a real vLLM with the demo model and an adapter."""
     from workers.lifecycle import WorkerLife
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch and vLLM warn of while they are imported is not ours
         settings = WorkerSettings(
-            model="demo", name="demo-model", engine_args={"max_num_seqs": 64, "max_model_len": 2048}, ledger=vllm_ledger
+            model="demo",
+            name="demo-model",
+            adapters={"tuned": str(adapter)},
+            engine_args={"max_num_seqs": 64, "max_model_len": 2048},
+            ledger=vllm_ledger,
         )
         life = WorkerLife(settings, broker.broker_settings(valkey_url))
         life.start("vllm@tests")

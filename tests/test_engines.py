@@ -200,6 +200,22 @@ def test_enforcing_without_room_rejects_the_row(vllm: Bench) -> None:
     assert "enforce-format" in (answer.error or "")
 
 
+def test_an_adapter_answers_as_the_merged_model_would_and_only_its_own_rows(vllm: Bench, adapter: Path) -> None:
+    """vLLM's CPU code once gave rows without an adapter a part of their neighbours' when both shared a step."""
+    text = "What is the sea?"
+    from tests.adapter import merged_reply
+
+    def ask(*adapters: str | None) -> list[str]:
+        asked = [question(text, row=row, temperature=0, adapter=name) for row, name in enumerate(adapters)]
+        return [answer.completions[0].text for answer in vllm.ask(*asked)]
+
+    (plain,) = ask(None)
+    mixed = ask(None, "tuned", None, "tuned")
+
+    assert mixed == [plain, merged_reply(adapter, text, 16)] * 2
+    assert plain != mixed[1]
+
+
 def test_an_aborted_row_stops_generating(vllm: Bench) -> None:
     """A timed-out row that went on would eat the batch of the others."""
     began = time.monotonic()

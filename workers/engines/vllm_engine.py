@@ -176,7 +176,9 @@ class VLLMEngine:
         if self._settings.model == DEMO:
             args["max_model_len"] = _DEMO_MAX_MODEL_LEN
         if self._adapters:
-            args |= {"enable_lora": True, "max_loras": len(self._adapters), "max_lora_rank": _lora_rank(self._settings.adapters)}
+            # vLLM's CPU code lets rows without an adapter use the last slot: one more than there are adapters stays empty.
+            slots = len(self._adapters) + current_platform.is_cpu()
+            args |= {"enable_lora": True, "max_loras": slots, "max_lora_rank": _lora_rank(self._settings.adapters)}
         args |= given
         if not isinstance(args["max_num_seqs"], int) or args["max_num_seqs"] < 1:
             raise UserError(f"engine argument max_num_seqs: {args['max_num_seqs']} is not a number of rows")
