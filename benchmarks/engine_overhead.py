@@ -43,7 +43,8 @@ def main() -> None:
         model = choose_model(given.model, "vllm", engine_args, None)
         fleet = stack.enter_context(local_fleet(model, home, ledger=home / "ledger"))
         transport = stack.enter_context(contextlib.closing(Transport(fleet.settings)))
-        identity = fleet.wait_until_ready(transport, lambda _: None)
+        (worker, *_) = fleet.wait_until_ready(transport, lambda _: None)
+        identity = transport.identity(worker.fingerprint)
         assert identity is not None
         offline = stack.enter_context(_offline(identity))
         results = []
@@ -80,16 +81,16 @@ def _plan(home: Path, number: int, rows: int, max_tokens: int) -> Plan:
 
 
 def _kotae(plan: Plan, home: Path, transport: Transport, fleet: LocalFleet, served_name: str) -> dict[str, float]:
-    with open_run(plan, home, served_name, None, "", {}, local=True) as store:
+    with open_run(plan, home, served_name, None, None) as store:
         store.update(queue=transport.emptiest_queue(served_name, store.manifest.run_id))
         questions = questions_of(plan, store)
         began = time.monotonic()
-        Feeder(transport, store, questions, window=20_000).run(lambda _: fleet.check())
+        Feeder(transport, store, questions, 20_000, print).run(lambda _: fleet.check())
         return _rate(time.monotonic() - began, store.tally().output_tokens)
 
 
 def _plain(plan: Plan, home: Path, served_name: str, offline: "subprocess.Popen[str]") -> dict[str, float]:
-    with open_run(plan, home, served_name, None, "", {}, local=True) as store:
+    with open_run(plan, home, served_name, None, None) as store:
         questions = [questions_of(plan, store).of(row) for row in range(len(plan.sheet.rows))]
     told = _ask(offline, {"conversations": [_conversation(q) for q in questions], "sampling": [_sampling(q) for q in questions]})
     return _rate(told["seconds"], sum(len(output["token_ids"]) for output in told["outputs"]))

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,8 @@ from .interrupt import interruptible
 from .options import AskOptions, DeskOptions, LocalOptions, seconds, spread
 
 if TYPE_CHECKING:
-    from .commands import Desk, Target
+    from .commands import Target
+    from .desk import Desk
 
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
@@ -30,6 +32,7 @@ Workbook = Annotated[Path, typer.Argument(help="The workbook with the questions 
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", envvar="KOTAE_OUTPUT", help="The workbook to write; by default NAME-answers.xlsx here.")
 ]
+CollectedOutput = Annotated[Path, typer.Option("--output", "-o", envvar="KOTAE_OUTPUT", help="The workbook to write.")]
 Broker = Annotated[str | None, typer.Option(envvar="KOTAE_BROKER", help="redis://host:port/db; password in KOTAE_BROKER_PASSWORD.")]
 Model = Annotated[
     str | None, typer.Option(envvar="KOTAE_MODEL", help="With a broker a served name; without, a model's folder or hub name.")
@@ -65,12 +68,63 @@ def run_workbook(
 @cli.command()
 @spread
 def submit(
-    workbook: Workbook, ask: AskOptions, desk: DeskOptions, broker: Broker = None, model: Model = None, adapter: Adapter = None
+    workbook: Workbook,
+    ask: AskOptions,
+    desk: DeskOptions,
+    broker: Broker = None,
+    model: Model = None,
+    adapter: Adapter = None,
+    detached: Annotated[
+        bool, typer.Option("--detach", envvar="KOTAE_DETACH", help="Leave at once; a process in the background feeds and collects.")
+    ] = False,
 ) -> None:
     """Put a workbook's rows on a broker, and leave once all of them are there; `kotae collect` writes the workbook."""
     from . import commands
 
-    raise typer.Exit(commands.submit(workbook, ask, _target(broker, model, adapter, LocalOptions()), _desk(desk)))
+    raise typer.Exit(commands.submit(workbook, ask, _target(broker, model, adapter, LocalOptions()), detached, _desk(desk)))
+
+
+@cli.command()
+@spread
+def retry(
+    run: Run,
+    desk: DeskOptions,
+    output: CollectedOutput,
+    broker: Broker = None,
+    malformed: Annotated[bool, typer.Option("--malformed", envvar="KOTAE_MALFORMED", help="Also replies that broke the format.")] = False,
+    truncated: Annotated[bool, typer.Option("--truncated", envvar="KOTAE_TRUNCATED", help="Also replies cut off at max-tokens.")] = False,
+    temperature: Annotated[
+        float | None, typer.Option(envvar="KOTAE_RETRY_TEMPERATURE", help="For these rows, in place of the run's.")
+    ] = None,
+    ledger: Annotated[Path | None, typer.Option(envvar="KOTAE_LEDGER", help="As in run.")] = None,
+    wait_for_worker: Annotated[str, typer.Option(envvar="KOTAE_WAIT_FOR_WORKER", help="How long to wait for a worker: 30s, 2m.")] = "2m",
+) -> None:
+    """Ask the rows of a run anew that failed, timed out or were rejected, and write its workbook."""
+    from . import commands
+
+    _warn(broker)
+    again = commands.Again(malformed, truncated, temperature)
+    patience = seconds("--wait-for-worker", wait_for_worker)
+    raise typer.Exit(commands.retry(run, again, broker, ledger, output, patience, _desk(desk)))
+
+
+@cli.command()
+@spread
+def cancel(run: Run, desk: DeskOptions, broker: Broker = None) -> None:
+    """Stop a run everywhere within seconds; what is answered is kept, and the same command asks the rest after all."""
+    from . import manage
+
+    _warn(broker)
+    raise typer.Exit(manage.cancel(run, broker, _desk(desk)))
+
+
+@cli.command(hidden=True)
+@spread
+def feed(run: Run, desk: DeskOptions, broker: Broker = None) -> None:
+    """Feed and collect a run until it is done: what `submit --detach` leaves behind."""
+    from . import manage
+
+    raise typer.Exit(manage.feed(run, broker, _desk(desk)))
 
 
 @cli.command()
@@ -78,15 +132,15 @@ def submit(
 def collect(
     run: Run,
     desk: DeskOptions,
-    output: Annotated[Path, typer.Option("--output", "-o", envvar="KOTAE_OUTPUT", help="The workbook to write.")],
+    output: CollectedOutput,
     broker: Broker = None,
     partial: Annotated[bool, typer.Option("--partial", envvar="KOTAE_PARTIAL", help="Do not wait: write what there is by now.")] = False,
 ) -> None:
     """Wait for a run that was submitted, and write its workbook."""
-    from . import commands
+    from . import manage
 
     _warn(broker)
-    raise typer.Exit(commands.collect(run, broker, output, partial, _desk(desk)))
+    raise typer.Exit(manage.collect(run, broker, output, partial, _desk(desk)))
 
 
 @cli.command()
@@ -95,23 +149,26 @@ def status(
     desk: DeskOptions, run: Annotated[str | None, typer.Argument(help="A run; by default all.")] = None, broker: Broker = None
 ) -> None:
     """Show how far runs are and, with a broker, who answers."""
-    from . import commands
+    from . import manage
 
     _warn(broker)
-    raise typer.Exit(commands.status(run, broker, _desk(desk)))
+    raise typer.Exit(manage.status(run, broker, _desk(desk)))
 
 
 @cli.command()
 @spread
 def runs(desk: DeskOptions, delete: Annotated[str | None, typer.Option(metavar="RUN", help="Delete this run.")] = None) -> None:
     """List the runs of this home, or delete one."""
-    from . import commands
+    from . import manage
 
-    raise typer.Exit(commands.runs(delete, _desk(desk)))
+    raise typer.Exit(manage.runs(delete, _desk(desk)))
 
 
 def run() -> None:
     """Run the command line (console script)."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that knows no Japanese is no reason to stop
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     logging.getLogger("kombu").setLevel(logging.CRITICAL)  # what it would say comes back to us as an exception
     try:
         with interruptible():
@@ -141,7 +198,7 @@ def _warn(broker: str | None) -> None:
 def _desk(options: DeskOptions) -> "Desk":
     from rich.console import Console
 
-    from .commands import Desk
+    from .desk import Desk
 
     # Words for people go to standard error where standard output belongs to a program.
     return Desk(options.home, Console(stderr=options.as_json, markup=False, width=None if sys.stderr.isatty() else 200), options.as_json)

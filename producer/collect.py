@@ -1,13 +1,14 @@
 """Results come home: from Redis into the run store, and only then out of Redis."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from itertools import islice
 from typing import cast
 
 from pydantic import ValidationError
 
 from workers.contract import broker
+from workers.contract.errors import BrokerFull
 from workers.contract.messages import Answer, Outcome
 
 from .runs import RunStore
@@ -18,8 +19,10 @@ _BATCH = 1000
 _FINAL = {"SUCCESS", "FAILURE", "REVOKED"}
 
 
-def collect(transport: Transport, store: RunStore, waiting: Collection[str]) -> list[Answer]:
+def collect(transport: Transport, store: RunStore, waiting: Collection[str], key_of: Callable[[int], str]) -> list[Answer]:
     """Fetch the results among the ``waiting`` task ids that are there, store them, then remove them. Return the answers.
+
+    ``key_of`` names the question of a row, as ``RunStore.store`` wants it.
 
     The bit that says "stored" is set in the transaction that removes the result, after the store's own commit: at every instant
     a worker that gets the row again finds either of them.
@@ -34,7 +37,7 @@ def collect(transport: Transport, store: RunStore, waiting: Collection[str]) -> 
             continue
         answers = [answer for _, answer in found]
         _remember_models(transport, store, answers)
-        store.store(answers)
+        store.store(answers, key_of)
         _forget_results(transport, [task_id for task_id, _ in found])
         collected += answers
     return collected
@@ -62,15 +65,25 @@ def _remember_models(transport: Transport, store: RunStore, answers: list[Answer
 
 
 def _forget_results(transport: Transport, task_ids: list[str]) -> None:
-    stored = set()
+    try:
+        _mark_and_remove(transport, task_ids)
+    except BrokerFull:  # only removing makes room for marking; whoever gets one of these rows in between answers it again
+        with broker.explaining(transport.settings):
+            transport.redis.unlink(*map(broker.result_key, task_ids))
+        _mark_and_remove(transport, task_ids)
+
+
+def _mark_and_remove(transport: Transport, task_ids: list[str]) -> None:
     with broker.explaining(transport.settings):
         pipe = transport.redis.pipeline(transaction=True)
+        keys = set()
         for task_id in task_ids:
             run_id, row, generation = broker.parse_task_id(task_id)
-            key = broker.stored_key(run_id, generation)
-            stored.add(key)
+            keys.add(key := broker.stored_key(run_id, generation))
             pipe.setbit(key, row, 1)
             pipe.unlink(broker.result_key(task_id))
-        for key in stored:
+            pipe.hdel(broker.claims_key(run_id, generation), str(row))
+            pipe.hdel(broker.deaths_key(run_id, generation), str(row), f"{row}:alone")
+        for key in keys:
             pipe.expire(key, broker.STORED_TTL)
         pipe.execute()

@@ -1,34 +1,42 @@
-"""What the commands do: one function each, from options to an exit code."""
+"""The commands that have something asked: run, submit, retry."""
 
 import contextlib
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.table import Table
+from pydantic import ValidationError
 
-from workers.contract.broker import broker_settings
+from workers.contract.broker import broker_settings, sent_key
 from workers.contract.errors import BrokerError, UserError
-from workers.contract.messages import UNANSWERED, Answer, ModelIdentity, Outcome, Presence
+from workers.contract.messages import UNANSWERED, Answer, ModelIdentity, Outcome, Presence, Sampling
 
+from .desk import Desk, finish, summary
+from .detach import detach
 from .feed import Feeder
-from .local import LocalModel, choose_model, local_fleet
-from .manifest import Tally
+from .local import LocalFleet, LocalModel, choose_model, local_fleet
+from .manage import open_run_by_name, questions_in, refuse_to_overwrite_the_source
 from .options import AskOptions
 from .prepare import Plan, make_plan, open_run, questions_of
-from .progress import RunProgress, duration, outcome_line, waiting_line
+from .progress import RunProgress, duration, waiting_line
 from .questions import Questions, is_asked, render
-from .runs import RunStore, delete_run, find_run, list_runs
+from .reuse import reuse_answers
+from .runs import RunStore
+from .submit import rows_of
 from .transport import Transport
-from .workbook.assembly import write_workbook
-from .workbook.reading import read_sheet
 from .workbook.writing import check_writable
 
 #: Lines of the first prompt that are shown before anything is sent.
 _PROMPT_LINES = 20
+
+
+class Again(NamedTuple):
+    """Which rows ``retry`` asks anew beside those without a reply, and how."""
+
+    malformed: bool
+    truncated: bool
+    temperature: float | None
 
 
 class Target(NamedTuple):
@@ -42,21 +50,9 @@ class Target(NamedTuple):
     ledger: Path | None
 
 
-class Desk(NamedTuple):
-    """Where the person sits: home, console, and whether a program reads along."""
-
-    home: Path
-    console: Console
-    as_json: bool
-
-    def say(self, line: str) -> None:
-        """Print a line for people."""
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
 def run(workbook: Path, ask: AskOptions, target: Target, out: Path, wait_for_worker: float, desk: Desk) -> int:
     """Answer a workbook: submit, wait, write. Run again, it resumes."""
-    _refuse_to_overwrite_the_source(workbook, out)
+    refuse_to_overwrite_the_source(workbook, out)
     check_writable(out)
     plan = make_plan(workbook, ask)
     began = time.monotonic()
@@ -66,98 +62,84 @@ def run(workbook: Path, ask: AskOptions, target: Target, out: Path, wait_for_wor
     else:
         store = _run_on_broker(plan, target, wait_for_worker, desk)
     with store:
-        return _finish(store, out, desk, time.monotonic() - began)
+        return finish(store, out, desk, time.monotonic() - began)
 
 
-def submit(workbook: Path, ask: AskOptions, target: Target, desk: Desk) -> int:
-    """Put a workbook's rows on the broker; leave as soon as all of them are there."""
+def submit(workbook: Path, ask: AskOptions, target: Target, detached: bool, desk: Desk) -> int:
+    """Put a workbook's rows on the broker; leave as soon as all of them are there, or ``detached`` at once."""
     plan = make_plan(workbook, ask)
     with contextlib.closing(Transport(broker_settings(target.broker))) as transport:
         served_name = _served_name(transport, target.model)
         workers = transport.workers(served_name)
         if workers:
-            _check_model_can(plan, transport.identity(workers[0].fingerprint))
+            _check_model_can(plan.sampling, transport.identity(workers[0].fingerprint))
         _show_first_prompt(plan, desk)
-        with _opened(plan, desk.home, served_name, target, transport, workers) as store:
-            with RunProgress(desk.console, store.tally()) as progress:
-                Feeder(transport, store, questions_of(plan, store), plan.options.window).run(progress.watch, until_sent=True)
-            if not workers:
-                desk.say(f"warning: no worker serves {served_name} at the moment; the rows wait for one")
-            run_id = store.manifest.run_id
-            desk.say(f"run {run_id}: all rows are with the broker; write the workbook with: kotae collect {run_id} -o OUT.xlsx")
-            _print_json(desk, _summary(store))
-            return 0
-
-
-def collect(name: str, broker: str | None, out: Path, partial: bool, desk: Desk) -> int:
-    """Wait for a run that was submitted, store what comes back, and write its workbook; with ``partial``, what there is by now."""
-    check_writable(out)
-    with _opened_by_name(desk.home, name) as store:
-        _refuse_to_overwrite_the_source(Path(store.manifest.source_path), out)
-        began = time.monotonic()
-        unfinished = store.tally().stored < store.manifest.asked_rows
-        if unfinished and store.manifest.local and not partial:
-            raise UserError(f"run {store.manifest.run_id} was begun without a broker: resume it by its own command, or use --partial")
-        if unfinished and not store.manifest.local:
-            with contextlib.closing(Transport(broker_settings(broker))) as transport:
-                with store.source() as source:
-                    sheet = read_sheet(source, store.manifest.sheet, store.manifest.question_column)
-                questions = Questions(sheet.questions(), store.manifest)
-                feeder = Feeder(transport, store, questions, window=20_000)
-                if partial:
-                    feeder.collect_once()
-                else:
-                    with RunProgress(desk.console, store.tally()) as progress:
-                        feeder.run(progress.watch)
-        return _finish(store, out, desk, time.monotonic() - began)
-
-
-def status(name: str | None, broker: str | None, desk: Desk) -> int:
-    """Show one run or all, and the workers and queues of a broker if one is named."""
-    names = [find_run(desk.home, name)] if name else list_runs(desk.home)
-    summaries = []
-    for run_id in names:
-        with _opened_by_name(desk.home, run_id, writing=False) as store:
-            summaries.append(_summary(store))
-            desk.say(f"{run_id}  {store.manifest.served_name}  {outcome_line(store.tally())}")
-    if not names:
-        desk.say(f"no runs in {desk.home}")
-    workers: list[Presence] = []
-    if broker is not None:
-        with contextlib.closing(Transport(broker_settings(broker))) as transport:
-            workers = transport.workers()
-            waiting = {served: sum(transport.queue_lengths(served).values()) for served in {worker.served_name for worker in workers}}
-        _show_workers(workers, waiting, desk)
-    _print_json(desk, {"runs": summaries, "workers": [worker.model_dump(mode="json") for worker in workers]})
-    return 0
-
-
-def runs(delete: str | None, desk: Desk) -> int:
-    """List the runs of a home, or delete one."""
-    if delete is not None:
-        run_id = find_run(desk.home, delete)
-        delete_run(desk.home, run_id)
-        desk.say(f"run {run_id} is deleted")
+        with _opened(plan, served_name, target, transport, workers, desk) as store:
+            if not detached:
+                _feed(store, questions_of(plan, store), transport, desk, until_sent=True)
+            run_id, told = store.manifest.run_id, summary(store)
+        if not workers:
+            desk.say(f"warning: no worker serves {served_name} at the moment; the rows wait for one")
+        if detached:
+            pid, log = detach(transport, run_id, desk.home)
+            told["pid"] = pid
+            desk.say(f"run {run_id}: process {pid} feeds and collects it from now on; its log is {log}")
+        else:
+            desk.say(f"run {run_id}: all rows are with the broker")
+        desk.say(f"write the workbook with: kotae collect {run_id} -o OUT.xlsx")
+        desk.tell(told)
         return 0
-    table = Table("run", "begun", "served name", "source", "rows", "stored", "answered", box=None, pad_edge=False)
-    summaries = []
-    for run_id in list_runs(desk.home):
-        with _opened_by_name(desk.home, run_id, writing=False) as store:
-            manifest, tally = store.manifest, store.tally()
-            summaries.append(_summary(store))
-            cells = (
-                run_id,
-                manifest.created_at[:19],
-                manifest.served_name,
-                Path(manifest.source_path).name,
-                tally.rows,
-                tally.stored,
-                tally.answered,
-            )
-            table.add_row(*map(str, cells))
-    desk.console.print(table) if summaries else desk.say(f"no runs in {desk.home}")
-    _print_json(desk, {"runs": summaries})
-    return 0
+
+
+def retry(name: str, again: Again, broker: str | None, ledger: Path | None, out: Path, wait_for_worker: float, desk: Desk) -> int:
+    """Ask the rows of a run anew that failed, timed out or were rejected, and write its workbook."""
+    check_writable(out)
+    began = time.monotonic()
+    with open_run_by_name(desk.home, name) as store:
+        refuse_to_overwrite_the_source(Path(store.manifest.source_path), out)
+        _reopen(store, again, desk)
+        if not store.is_finished():
+            with _connected(store, broker, ledger, wait_for_worker, desk) as (transport, check):
+                _feed(store, questions_in(store), transport, desk, check)
+        return finish(store, out, desk, time.monotonic() - began)
+
+
+def _reopen(store: RunStore, again: Again, desk: Desk) -> None:
+    manifest, told = store.manifest, "" if again.temperature is None else f" at temperature {again.temperature:g}"
+    if not store.is_finished():
+        if not store.reopened():
+            raise UserError(f"run {manifest.run_id} is not finished: resume or collect it, or cancel it, before rows are asked anew")
+        desk.say("an earlier retry was interrupted; it is finished first")
+        return
+    try:
+        Sampling.model_validate(manifest.sampling.model_dump() | ({} if again.temperature is None else {"temperature": again.temperature}))
+    except ValidationError as error:
+        raise UserError(f"--temperature {again.temperature}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+    outcomes = UNANSWERED | ({Outcome.MALFORMED} if again.malformed else set()) | ({Outcome.TRUNCATED} if again.truncated else set())
+    counts = store.reopen(outcomes, again.temperature)
+    if not counts:
+        desk.say(f"run {manifest.run_id} has no row to ask anew")
+        return
+    line = f"{sum(counts.values())} rows ({', '.join(f'{n} {outcome}' for outcome, n in counts.items())}){told}"
+    store.update(retries=(*manifest.retries, line))
+    desk.say(f"asking anew: {line}")
+
+
+@contextlib.contextmanager
+def _connected(
+    store: RunStore, broker: str | None, ledger: Path | None, patience: float, desk: Desk
+) -> Iterator[tuple[Transport, Callable[[], None]]]:
+    """Reach those who can go on with a run that was begun: its fleet, or a local one with the same model."""
+    manifest = store.manifest
+    if broker is None and manifest.local:
+        adapter = (manifest.adapter or "", manifest.adapter_path) if manifest.adapter_path else None
+        local = LocalModel(manifest.served_name, manifest.model, manifest.engine, manifest.engine_args, adapter)
+        with _local_transport(local, ledger, desk) as (transport, _, fleet):
+            yield transport, fleet.check
+    else:
+        with contextlib.closing(Transport(broker_settings(broker))) as transport:
+            _refuse_another_model(store, _wait_for_workers(transport, manifest.served_name, patience, desk))
+            yield transport, lambda: None
 
 
 def _run_locally(plan: Plan, local: LocalModel, target: Target, desk: Desk) -> RunStore:
@@ -165,7 +147,7 @@ def _run_locally(plan: Plan, local: LocalModel, target: Target, desk: Desk) -> R
     known = None if plan.options.fresh else RunStore.open(desk.home, plan.run_id(local.served_name, adapter), writing=False)
     if known is not None:
         known.close()
-        store = open_run(plan, desk.home, local.served_name, adapter, local.model, local.engine_args, local=True)
+        store = open_run(plan, desk.home, local.served_name, adapter, local)
         if _nothing_left(plan, store):
             desk.say("every row is answered already; no engine is started (--fresh asks anew)")
             if store.manifest.engine_args != local.engine_args:
@@ -175,17 +157,24 @@ def _run_locally(plan: Plan, local: LocalModel, target: Target, desk: Desk) -> R
     if local.model == "demo":
         desk.say("no model is named: answering with the demo model, SmolLM2-135M. It is a toy that shows the machine, not good answers")
     _show_first_prompt(plan, desk)
-    with local_fleet(local, desk.home, target.ledger) as fleet, contextlib.closing(Transport(fleet.settings)) as transport:
-        with waiting_line(desk.console, f"starting the {local.engine} engine with {local.served_name} …") as waiting:
-            identity = fleet.wait_until_ready(transport, waiting)
-        _check_model_can(plan, identity)
-        store = open_run(plan, desk.home, local.served_name, adapter, local.model, local.engine_args, local=True)
+    with _local_transport(local, target.ledger, desk) as (transport, workers, fleet):
+        _check_model_can(plan.sampling, transport.identity(workers[0].fingerprint))
+        store = open_run(plan, desk.home, local.served_name, adapter, local)
         try:
-            _feed(plan, store, transport, desk, fleet.check)
+            _reuse(plan, store, transport, workers, desk)
+            _feed(store, questions_of(plan, store), transport, desk, fleet.check)
         except BaseException:
             store.close()
             raise
     return store
+
+
+@contextlib.contextmanager
+def _local_transport(local: LocalModel, ledger: Path | None, desk: Desk) -> Iterator[tuple[Transport, list[Presence], LocalFleet]]:
+    with local_fleet(local, desk.home, ledger) as fleet, contextlib.closing(Transport(fleet.settings)) as transport:
+        with waiting_line(desk.console, f"starting the {local.engine} engine with {local.served_name} …") as waiting:
+            workers = fleet.wait_until_ready(transport, waiting)
+        yield transport, workers, fleet
 
 
 def _run_on_broker(plan: Plan, target: Target, wait_for_worker: float, desk: Desk) -> RunStore:
@@ -198,19 +187,27 @@ def _run_on_broker(plan: Plan, target: Target, wait_for_worker: float, desk: Des
                 settled = known.manifest.asked_rows >= _asked(plan) and _nothing_left(plan, known)
         workers = transport.workers(served_name) if settled else _wait_for_workers(transport, served_name, wait_for_worker, desk)
         if not settled:
-            _check_model_can(plan, transport.identity(workers[0].fingerprint))
+            _check_model_can(plan.sampling, transport.identity(workers[0].fingerprint))
             _show_first_prompt(plan, desk)
-        store = _opened(plan, desk.home, served_name, target, transport, workers)
+        store = _opened(plan, served_name, target, transport, workers, desk)
         try:
             if not _nothing_left(plan, store):
-                _feed(plan, store, transport, desk, lambda: None)
+                _feed(store, questions_of(plan, store), transport, desk)
         except BaseException:
             store.close()
             raise
         return store
 
 
-def _feed(plan: Plan, store: RunStore, transport: Transport, desk: Desk, check: Callable[[], None]) -> None:
+def _feed(
+    store: RunStore,
+    questions: Questions,
+    transport: Transport,
+    desk: Desk,
+    check: Callable[[], None] = lambda: None,
+    *,
+    until_sent: bool = False,
+) -> None:
     if store.manifest.queue is None:
         store.update(queue=transport.emptiest_queue(store.manifest.served_name, store.manifest.run_id))
     with RunProgress(desk.console, store.tally()) as progress:
@@ -220,22 +217,19 @@ def _feed(plan: Plan, store: RunStore, transport: Transport, desk: Desk, check: 
             progress.watch(answers)
 
         try:
-            Feeder(transport, store, questions_of(plan, store), plan.options.window).run(watch)
+            Feeder(transport, store, questions, store.manifest.window, desk.say).run(watch, until_sent=until_sent)
         except BrokerError:
             check()  # if the server was ours, its end is the cause
             raise
 
 
-def _opened(plan: Plan, home: Path, served_name: str, target: Target, transport: Transport, workers: list[Presence]) -> RunStore:
-    """Open a run that a fleet answers, and hold its model against the one that answered before."""
-    store = open_run(plan, home, served_name, target.adapter, served_name, {}, local=False)
+def _opened(plan: Plan, served_name: str, target: Target, transport: Transport, workers: list[Presence], desk: Desk) -> RunStore:
+    """Open a run that a fleet answers, and take over what earlier runs have answered."""
+    store = open_run(plan, desk.home, served_name, target.adapter, None)
     try:
-        answered_by, serving = set(store.fingerprints()), {worker.fingerprint for worker in workers}
-        if answered_by and serving and not answered_by & serving and not _nothing_left(plan, store):
-            raise UserError(
-                f"run {store.manifest.run_id} was answered by another model (fingerprint {', '.join(sorted(answered_by))})"
-                f" than {served_name} is now ({', '.join(sorted(serving))}): --fresh asks anew, or serve the new model under a new name"
-            )
+        if not _nothing_left(plan, store):
+            _refuse_another_model(store, workers)
+            _reuse(plan, store, transport, workers, desk)
         if store.manifest.queue is None:
             store.update(queue=transport.emptiest_queue(served_name, store.manifest.run_id))
     except BaseException:
@@ -244,10 +238,25 @@ def _opened(plan: Plan, home: Path, served_name: str, target: Target, transport:
     return store
 
 
-def _opened_by_name(home: Path, name: str, *, writing: bool = True) -> RunStore:
-    store = RunStore.open(home, find_run(home, name), writing=writing)
-    assert store is not None, "find_run returns runs that exist"
-    return store
+def _refuse_another_model(store: RunStore, workers: list[Presence]) -> None:
+    """Hold the model that answers now against the one that answered before."""
+    answered_by, serving = set(store.fingerprints()), {worker.fingerprint for worker in workers}
+    if answered_by and serving and not answered_by & serving:
+        raise UserError(
+            f"run {store.manifest.run_id} was answered by another model (fingerprint {', '.join(sorted(answered_by))}) than"
+            f" {store.manifest.served_name} is now ({', '.join(sorted(serving))}): --fresh asks anew, or serve it under a new name"
+        )
+
+
+def _reuse(plan: Plan, store: RunStore, transport: Transport, workers: list[Presence], desk: Desk) -> None:
+    """Take what earlier runs have answered into a new run, of which nothing is on its way yet."""
+    if plan.options.no_reuse or plan.options.fresh or store.fingerprints():
+        return
+    if rows_of(transport, sent_key(store.manifest.run_id, store.manifest.generation)):
+        return
+    copied = reuse_answers(store, desk.home, questions_of(plan, store), {worker.fingerprint for worker in workers})
+    if copied:
+        desk.say(f"{copied} of {store.manifest.asked_rows} answers are taken from earlier runs that asked the same (--no-reuse asks anew)")
 
 
 def _served_name(transport: Transport, model: str | None) -> str:
@@ -276,8 +285,8 @@ def _wait_for_workers(transport: Transport, served_name: str, patience: float, d
     return workers
 
 
-def _check_model_can(plan: Plan, identity: ModelIdentity | None) -> None:
-    if plan.sampling.enforce_format is not None and identity is not None and not identity.enforces_format:
+def _check_model_can(sampling: Sampling, identity: ModelIdentity | None) -> None:
+    if sampling.enforce_format is not None and identity is not None and not identity.enforces_format:
         raise UserError(f"--enforce-format: the {identity.engine} engine {identity.engine_version} cannot hold replies to a format")
 
 
@@ -286,9 +295,9 @@ def _asked(plan: Plan) -> int:
 
 
 def _nothing_left(plan: Plan, store: RunStore) -> bool:
-    stored = store.stored_rows()
-    questions = plan.sheet.questions()
-    return all(row in stored or not is_asked(questions[row]) for row in range(_asked(plan)))
+    settled, questions = store.settled_rows(), plan.sheet.questions()
+    cancelled = store.tally().by_outcome.get(Outcome.CANCELLED, 0)
+    return not cancelled and all(row in settled or not is_asked(questions[row]) for row in range(_asked(plan)))
 
 
 def _show_first_prompt(plan: Plan, desk: Desk) -> None:
@@ -299,60 +308,3 @@ def _show_first_prompt(plan: Plan, desk: Desk) -> None:
     lines = [f"{m.role}: {line}" for m in render(first, plan.system_prompt) for line in m.content.strip("\n").splitlines() or [""]]
     shown = lines[:_PROMPT_LINES] + ([f"… {len(lines) - _PROMPT_LINES} more lines"] if len(lines) > _PROMPT_LINES else [])
     desk.say("the first prompt:\n" + "\n".join(f"  │ {line}" for line in shown))
-
-
-def _finish(store: RunStore, out: Path, desk: Desk, seconds: float) -> int:
-    for notice in write_workbook(store, out):
-        desk.say(f"note: {notice}")
-    tally = store.tally()
-    desk.say(f"{outcome_line(tally)} · {duration(seconds)}")
-    desk.say(f"workbook: {out}\nrun: {store.manifest.run_id} in {store.path.parent.parent}")
-    _print_json(desk, _summary(store) | {"output": str(out), "seconds": round(seconds, 1)})
-    return exit_code(tally)
-
-
-def exit_code(tally: Tally) -> int:
-    """Return 0 if every question has a completion, 3 if some rows have none, 4 if some were cancelled."""
-    if tally.by_outcome.get(Outcome.CANCELLED):
-        return 4
-    return 3 if any(tally.by_outcome.get(outcome) for outcome in UNANSWERED) else 0
-
-
-def _summary(store: RunStore) -> dict[str, Any]:
-    manifest, tally = store.manifest, store.tally()
-    return {
-        "run_id": manifest.run_id,
-        "served_name": manifest.served_name,
-        "rows": tally.rows,
-        "stored": tally.stored,
-        "outcomes": {str(outcome): count for outcome, count in tally.by_outcome.items()},
-        "yield": round(tally.answered / tally.asked, 4) if tally.asked else None,
-        "prompt_tokens": tally.prompt_tokens,
-        "output_tokens": tally.output_tokens,
-    }
-
-
-def _print_json(desk: Desk, value: dict[str, Any]) -> None:
-    if desk.as_json:
-        print(json.dumps(value, ensure_ascii=False), flush=True)
-
-
-def _show_workers(workers: list[Presence], waiting: dict[str, int], desk: Desk) -> None:
-    if not workers:
-        desk.say("no workers")
-        return
-    table = Table("worker", "served name", "GPU", "in flight", "rows waiting", box=None, pad_edge=False)
-    for worker in workers:
-        table.add_row(
-            worker.worker,
-            worker.served_name,
-            worker.gpu or "-",
-            f"{worker.in_flight}/{worker.max_in_flight}",
-            str(waiting[worker.served_name]),
-        )
-    desk.console.print(table)
-
-
-def _refuse_to_overwrite_the_source(source: Path, out: Path) -> None:
-    if (out.exists() and source.exists() and out.samefile(source)) or out.absolute() == source.absolute():
-        raise UserError(f"the output {out} is the workbook itself; give it another name with -o")

@@ -4,10 +4,13 @@ Run as ``python -m producer.embedded``: prints one line, the URL with its random
 ends. A process of its own, so that not even a kill -9 of the producer leaves a server behind.
 """
 
+import contextlib
+import os
 import secrets
 import signal
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import redis
@@ -25,10 +28,18 @@ def main() -> None:
             password = secrets.token_urlsafe(24)
             with redis.Redis(unix_socket_path=str(socket)) as client:
                 client.config_set("requirepass", password)
-            with redis.Redis(unix_socket_path=str(socket), password=password) as client:
+            with redis.Redis(unix_socket_path=str(socket), password=password, socket_timeout=None) as client:
                 port = _open_port(client)
+                threading.Thread(target=_end_with_server, args=(client,), daemon=True).start()
             print(f"redis://:{password}@127.0.0.1:{port}/0", flush=True)
             sys.stdin.buffer.read()
+
+
+def _end_with_server(client: "redis.Redis") -> None:
+    """End this process when the server has ended by itself: whoever waits for answers learns it at once."""
+    with contextlib.suppress(redis.RedisError):
+        client.blpop(["kotae.never"], timeout=0)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _open_port(client: "redis.Redis", tries: int = 20) -> int:

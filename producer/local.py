@@ -17,7 +17,7 @@ from workers.contract.broker import BrokerSettings
 from workers.contract.errors import KotaeError, UserError
 from workers.contract.fingerprint import fingerprint_folder
 from workers.contract.hardware import visible_gpus
-from workers.contract.messages import ModelIdentity
+from workers.contract.messages import Presence
 from workers.contract.processes import start_child, stop_child
 
 from .transport import Transport
@@ -51,6 +51,8 @@ def choose_model(model: str | None, engine: str, engine_args: dict[str, Any], ad
     """
     named_adapter = _named(adapter, "--adapter") if adapter else None
     if engine == "echo":
+        if model is not None:
+            raise UserError(f"--model {model}: the echo engine has no model; leave --model or --engine out")
         return LocalModel("echo", "echo", engine, engine_args, named_adapter)
     if model is None:
         if gpus := visible_gpus():
@@ -76,19 +78,19 @@ class LocalFleet:
         # Nothing of the environment's broker may mix in: its password is not ours.
         self.settings = BrokerSettings(broker=SecretStr(url), broker_password=None, broker_password_file=None)
 
-    def wait_until_ready(self, transport: Transport, waiting: Callable[[float], object]) -> ModelIdentity | None:
-        """Wait until a worker takes rows; return which model it has. Raises UserError or WorkerDied if none ever will."""
+    def wait_until_ready(self, transport: Transport, waiting: Callable[[float], object]) -> list[Presence]:
+        """Wait until a worker takes rows; return those that do. Raises UserError or WorkerDied if none ever will."""
         started = time.monotonic()
         while not (workers := transport.workers(self._served_name)):
             self.check()
             waiting(time.monotonic() - started)
             time.sleep(0.1)
-        return transport.identity(workers[0].fingerprint)
+        return workers
 
     def check(self) -> None:
         """Raise if the server or the workers have ended: UserError where somebody can mend it, WorkerDied otherwise."""
         if self._server.poll() is not None:
-            raise WorkerDied(f"the embedded server ended with code {self._server.returncode}; run again to resume")
+            raise WorkerDied("the embedded server has ended; run again to resume")
         code = self._workers.poll()
         if code is None:
             return
@@ -107,12 +109,14 @@ def local_fleet(model: LocalModel, home: Path, ledger: Path | None = None) -> It
     """Start an embedded server and local workers, one per GPU or one on the CPU, and stop them on every way out."""
     with contextlib.ExitStack() as stack:
         log = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kotae-log-"))) / "worker.log"
-        server = start_child(["producer.embedded"], dict(os.environ), stdout=subprocess.PIPE)
+        with log.open("wb") as file:
+            server = start_child(["producer.embedded"], dict(os.environ), stdout=subprocess.PIPE, stderr=file)
         stack.callback(stop_child, server, _GRACE)
         assert server.stdout is not None
         url = server.stdout.readline().decode().strip()
         if not url.startswith("redis://"):
-            raise UserError("the embedded server could not start here; start a Redis or Valkey and name it with --broker")
+            said = (log.read_text(errors="replace").strip().splitlines() or ["it says nothing"])[-1]
+            raise UserError(f"the embedded server could not start here ({said}); start a Redis or Valkey and name it with --broker")
         with log.open("wb") as file:
             workers = start_child(["workers"], _environment(model, url, ledger), stdout=file, stderr=file)
         stack.callback(stop_child, workers, _GRACE)

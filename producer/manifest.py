@@ -23,8 +23,10 @@ class Manifest(BaseModel):
     rows: int
     created_at: str
     kotae_version: str
-    #: The model as it was given on the command line.
+    #: The model as it was given on the command line; of a local one also its engine, and where its adapter is.
     model: str = ""
+    engine: str = ""
+    adapter_path: str | None = None
     engine_args: dict[str, Any] = Field(default_factory=dict)
     #: The queue of the broker that this run keeps to.
     queue: str | None = None
@@ -32,17 +34,30 @@ class Manifest(BaseModel):
     local: bool = False
     #: The generation in which rows are asked now.
     generation: int = 0
+    #: What was asked anew by ``retry``, a line each time.
+    retries: tuple[str, ...] = ()
     # What may change from one command to the next without making another run.
     reply_format: ReplyFormat = ReplyFormat.REASONING_ANSWER
     blank_lines: BlankLines = BlankLines.COLLAPSE
     limit: int | None = None
     overwrite: bool = False
     row_timeout: float = 1800.0
+    #: Most rows that Redis holds at a time.
+    window: int = 20_000
 
     @property
     def asked_rows(self) -> int:
         """Return how many rows, from the first on, this command is about."""
         return self.rows if self.limit is None else min(self.limit, self.rows)
+
+
+class Reopened(NamedTuple):
+    """How a row that is asked anew differs from its first time."""
+
+    #: Mixed into the seed of the row; 0 leaves it as it was.
+    reseed: int
+    #: In place of the run's temperature.
+    temperature: float | None
 
 
 class Tally(NamedTuple):

@@ -59,6 +59,9 @@ class AskOptions:
         typer.Option("--overwrite", envvar="KOTAE_OVERWRITE", help="Replace filled columns of the source that have our columns' names."),
     ] = False
     fresh: Annotated[bool, typer.Option("--fresh", envvar="KOTAE_FRESH", help="Forget what this run has answered and ask anew.")] = False
+    no_reuse: Annotated[
+        bool, typer.Option("--no-reuse", envvar="KOTAE_NO_REUSE", help="Ask also what an earlier run of this home has answered already.")
+    ] = False
     window: Annotated[
         int,
         typer.Option("--window", "--max-queued", envvar="KOTAE_WINDOW", min=1, help="Most rows of this run that Redis holds at a time."),

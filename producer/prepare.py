@@ -3,14 +3,15 @@
 import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
 from workers.contract.errors import UserError
-from workers.contract.messages import Sampling
+from workers.contract.messages import Outcome, Sampling
 from workers.contract.replies import default_system_prompt, layout
 
+from .local import LocalModel
 from .manifest import Manifest
 from .options import AskOptions, seconds
 from .questions import Questions, run_id_of
@@ -95,10 +96,11 @@ def make_sampling(options: AskOptions) -> Sampling:
     return sampling
 
 
-def open_run(
-    plan: Plan, home: Path, served_name: str, adapter: str | None, model: str, engine_args: dict[str, Any], *, local: bool
-) -> RunStore:
-    """Open the run of a plan, beginning it if it is new or to be fresh. Raises UserError."""
+def open_run(plan: Plan, home: Path, served_name: str, adapter: str | None, local: LocalModel | None) -> RunStore:
+    """Open the run of a plan, beginning it if it is new or to be fresh; rows that were cancelled are asked after all.
+
+    ``local`` is the model that answers where no fleet does. Raises UserError.
+    """
     options = plan.options
     run_id = plan.run_id(served_name, adapter)
     changing = {
@@ -110,7 +112,8 @@ def open_run(
         "source_path": str(plan.workbook.absolute()),
         "sheet": plan.sheet.name,
         "question_column": plan.sheet.headers[plan.sheet.question_column],
-        "local": local,
+        "local": local is not None,
+        "window": options.window,
     }
     generation = 0
     if options.fresh:
@@ -118,22 +121,21 @@ def open_run(
         delete_run(home, run_id)
     store = RunStore.open(home, run_id)
     if store is None:
-        manifest = _manifest(plan, run_id, served_name, adapter, model, engine_args, generation)
+        manifest = _manifest(plan, run_id, served_name, adapter, local, generation)
         store = RunStore.create(home, manifest, plan.workbook, plan.content)
     store.replace_source(plan.workbook, plan.content)
     store.update(**changing)
+    store.reopen({Outcome.CANCELLED})
     store.store(questions_of(plan, store).skipped())
     return store
 
 
 def questions_of(plan: Plan, store: RunStore) -> Questions:
     """Return the questions of a run as they travel."""
-    return Questions(plan.sheet.questions(), store.manifest)
+    return Questions(plan.sheet.questions(), store.manifest, store.reopened())
 
 
-def _manifest(
-    plan: Plan, run_id: str, served_name: str, adapter: str | None, model: str, engine_args: dict[str, Any], generation: int
-) -> Manifest:
+def _manifest(plan: Plan, run_id: str, served_name: str, adapter: str | None, local: LocalModel | None, generation: int) -> Manifest:
     return Manifest(
         run_id=run_id,
         served_name=served_name,
@@ -146,8 +148,10 @@ def _manifest(
         rows=len(plan.sheet.rows),
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         kotae_version=version("kotae"),
-        model=model,
-        engine_args=engine_args,
+        model=local.model if local else served_name,
+        engine=local.engine if local else "",
+        engine_args=local.engine_args if local else {},
+        adapter_path=local.adapter[1] if local and local.adapter else None,
         generation=generation,
     )
 

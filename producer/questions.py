@@ -4,11 +4,11 @@ import hashlib
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from workers.contract.messages import Answer, ChatMessage, Outcome, Question, Sampling
 
-from .manifest import Manifest
+from .manifest import Manifest, Reopened
 
 
 def render(question: str, system_prompt: str) -> tuple[ChatMessage, ...]:
@@ -58,8 +58,8 @@ def _json(value: object) -> bytes:
 class Questions:
     """The questions of a run, made as they are needed: a million of them would not fit."""
 
-    def __init__(self, texts: Sequence[str], manifest: Manifest) -> None:
-        self._texts, self._manifest = texts, manifest
+    def __init__(self, texts: Sequence[str], manifest: Manifest, reopened: Mapping[int, Reopened] | None = None) -> None:
+        self._texts, self._manifest, self._reopened = texts, manifest, reopened or {}
         self._seeds = array("Q", row_seeds(texts, manifest.system_prompt, manifest.sampling.seed))
 
     def of(self, row: int, generation: int = 0) -> Question:
@@ -70,12 +70,27 @@ class Questions:
             row=row,
             generation=generation,
             messages=render(self._texts[row], manifest.system_prompt),
-            sampling=manifest.sampling.model_copy(update={"seed": self._seeds[row]}),
+            sampling=self._sampling(row),
             adapter=manifest.adapter,
             reply_format=manifest.reply_format,
             blank_lines=manifest.blank_lines,
             row_timeout=manifest.row_timeout,
         )
+
+    def key(self, row: int) -> str:
+        """Return what names a question across runs: its messages, sampling with the row's seed, served name and adapter."""
+        asked = _json([self._sampling(row).to_wire(), self._manifest.served_name, self._manifest.adapter])
+        return hashlib.sha256(asked + _messages_json(self._texts[row], self._manifest.system_prompt)).hexdigest()[:32]
+
+    def _sampling(self, row: int) -> Sampling:
+        sampling, seed = self._manifest.sampling, self._seeds[row]
+        again = self._reopened.get(row)
+        if again is None:
+            return sampling.model_copy(update={"seed": seed})
+        temperature = sampling.temperature if again.temperature is None else again.temperature
+        if again.reseed:
+            seed = int.from_bytes(hashlib.sha256(_json([seed, again.reseed])).digest()[:6])
+        return sampling.model_copy(update={"seed": seed, "temperature": temperature})
 
     def skipped(self) -> Iterator[Answer]:
         """Yield the answers of the rows that hold no question."""

@@ -2,12 +2,13 @@
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import os
 import socket
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -17,9 +18,9 @@ from workers.contract.errors import UserError
 from workers.contract.messages import Answer, Completion, ModelIdentity, Outcome
 from workers.contract.replies import read_reply
 
-from .manifest import Manifest, Tally
+from .manifest import Manifest, Reopened, Tally
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE manifest (id INTEGER PRIMARY KEY CHECK (id = 0), json TEXT NOT NULL);
@@ -27,13 +28,28 @@ CREATE TABLE source (id INTEGER PRIMARY KEY CHECK (id = 0), name TEXT NOT NULL, 
 CREATE TABLE models (fingerprint TEXT PRIMARY KEY, json TEXT NOT NULL);
 CREATE TABLE answers (
     row INTEGER PRIMARY KEY, generation INTEGER NOT NULL, outcome TEXT NOT NULL, error TEXT, prompt_tokens INTEGER,
-    worker TEXT NOT NULL, fingerprint TEXT NOT NULL, seconds REAL NOT NULL, stored_at TEXT NOT NULL
+    worker TEXT NOT NULL, fingerprint TEXT NOT NULL, seconds REAL NOT NULL, stored_at TEXT NOT NULL,
+    question TEXT NOT NULL, reused_from TEXT NOT NULL
 );
+-- Rows that are asked anew; until their new answer comes they keep the old one. "reseed" is 0 where the seed stays.
+CREATE TABLE reopened (row INTEGER PRIMARY KEY, reseed INTEGER NOT NULL, temperature REAL);
 CREATE TABLE completions (
     row INTEGER NOT NULL, sample INTEGER NOT NULL, text BLOB NOT NULL, outcome TEXT NOT NULL, finish_reason TEXT NOT NULL,
     output_tokens INTEGER NOT NULL, PRIMARY KEY (row, sample)
 ) WITHOUT ROWID;
 """
+
+
+#: Outcomes of rows that have a reply, which another seed may better.
+_REPLIED = (Outcome.ANSWERED, Outcome.MALFORMED, Outcome.TRUNCATED)
+
+
+class StoreFull(UserError):
+    """Raised when the disk has no room for an answer; nothing is lost, and storing may be tried again."""
+
+
+class RunBusy(UserError):
+    """Raised when another process is at work on a run."""
 
 
 class StoredRow(NamedTuple):
@@ -129,40 +145,53 @@ class RunStore:
             if known != content:
                 self._db.execute("UPDATE source SET name = ?, bytes = ?", (_plain(source.name), content))
 
-    def store(self, answers: Iterable[Answer]) -> None:
-        """Store answers in one transaction; a row that is there already, in this generation or a later one, stays as it is."""
+    def store(self, answers: Iterable[Answer], key_of: Callable[[int], str] = lambda _: "", reused_from: str = "") -> None:
+        """Store answers in one transaction; a row that is there already, in this generation or a later one, stays as it is.
+
+        ``key_of`` gives the key by which a later run finds the same question again (see ``questions.py``).
+        """
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         with _explaining(self.path), self._db:
             for answer in answers:
                 known = self._db.execute("SELECT generation FROM answers WHERE row = ?", (answer.row,)).fetchone()
-                if known is not None and known[0] >= answer.generation:
-                    continue
-                # Read as the manifest says by now: the worker may have been asked before the reply format was changed.
-                completions = [self._completion(c.text, c.finish_reason, c.output_tokens) for c in answer.completions]
-                outcome = _best(completions) if completions else answer.outcome
-                error = _plain(answer.error) if answer.error is not None else None
-                self._db.execute("DELETE FROM completions WHERE row = ?", (answer.row,))
-                self._db.execute(
-                    "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        answer.row,
-                        answer.generation,
-                        outcome,
-                        error,
-                        answer.prompt_tokens,
-                        answer.worker,
-                        answer.fingerprint,
-                        answer.seconds,
-                        now,
-                    ),
-                )
-                self._db.executemany(
-                    "INSERT INTO completions VALUES (?, ?, ?, ?, ?, ?)",
-                    [
-                        (answer.row, k, _to_blob(c.text), c.outcome, c.finish_reason, c.output_tokens)
-                        for k, c in enumerate(answer.completions)
-                    ],
-                )
+                if known is None or known[0] < answer.generation:
+                    self._store_one(answer, now, key_of(answer.row), reused_from)
+
+    def _store_one(self, answer: Answer, now: str, key: str, reused_from: str) -> None:
+        # Read as the manifest says by now: the worker may have been asked before the reply format was changed.
+        completions = [self._completion(c.text, c.finish_reason, c.output_tokens) for c in answer.completions]
+        outcome = _best(completions) if completions else answer.outcome
+        error = _plain(answer.error) if answer.error is not None else None
+        record = (answer.row, answer.generation, outcome, error, answer.prompt_tokens, answer.worker, answer.fingerprint, answer.seconds)
+        self._db.execute("DELETE FROM completions WHERE row = ?", (answer.row,))
+        self._db.execute("DELETE FROM reopened WHERE row = ?", (answer.row,))
+        self._db.execute(f"INSERT OR REPLACE INTO answers VALUES ({_places(11)})", (*record, now, key, reused_from))
+        self._db.executemany(
+            "INSERT INTO completions VALUES (?, ?, ?, ?, ?, ?)",
+            [(answer.row, k, _to_blob(c.text), c.outcome, c.finish_reason, c.output_tokens) for k, c in enumerate(answer.completions)],
+        )
+
+    def reopen(self, outcomes: Collection[Outcome], temperature: float | None = None) -> dict[Outcome, int]:
+        """Have the rows of these outcomes asked anew, in a new generation; return how many there are of each.
+
+        Rows that had a reply get another seed, the others what they were to have the first time.
+        """
+        chosen = f"FROM answers WHERE row < ? AND outcome IN ({_places(len(outcomes))}) AND row NOT IN (SELECT row FROM reopened)"
+        given = (self.manifest.asked_rows, *outcomes)
+        generation = self.manifest.generation + 1
+        with _explaining(self.path), self._db:
+            counts = dict(self._db.execute(f"SELECT outcome, count(*) {chosen} GROUP BY outcome", given))
+            self._db.execute(
+                f"INSERT INTO reopened SELECT row, CASE WHEN outcome IN ({_places(len(_REPLIED))}) THEN ? ELSE 0 END, ? {chosen}",
+                (*_REPLIED, generation, temperature, *given),
+            )
+        if counts:
+            self.update(generation=generation)
+        return {Outcome(outcome): count for outcome, count in counts.items()}
+
+    def reopened(self) -> dict[int, Reopened]:
+        """Return the rows that are asked anew and have no new answer yet."""
+        return {row: Reopened(*rest) for row, *rest in self._db.execute("SELECT row, reseed, temperature FROM reopened")}
 
     def store_model(self, fingerprint: str, identity: ModelIdentity) -> None:
         """Keep which model a fingerprint stands for."""
@@ -177,18 +206,32 @@ class RunStore:
         """Return the fingerprints of all models that answered any row."""
         return [key for (key,) in self._db.execute("SELECT DISTINCT fingerprint FROM answers WHERE fingerprint != '' ORDER BY 1")]
 
-    def stored_rows(self) -> set[int]:
-        """Return the numbers of all rows that are settled."""
-        return {row for (row,) in self._db.execute("SELECT row FROM answers")}
+    def settled_rows(self) -> set[int]:
+        """Return the numbers of all rows for which nothing is left to do."""
+        return {row for (row,) in self._db.execute("SELECT row FROM answers WHERE row NOT IN (SELECT row FROM reopened)")}
 
-    def answers(self) -> Iterator[StoredRow]:
-        """Yield what is stored of the rows this command is about, in row order, read as the manifest says."""
-        return self._rows(self.manifest.asked_rows)
+    def answered_questions(self) -> Iterator[tuple[int, str, str]]:
+        """Yield row, key of the question and fingerprint of the model, for every row that has a reply."""
+        query = f"SELECT row, question, fingerprint FROM answers WHERE outcome IN ({_places(len(_REPLIED))}) AND question != ''"
+        yield from self._db.execute(query, _REPLIED)
+
+    def reused(self) -> dict[str, int]:
+        """Return how many answers were taken from which earlier run."""
+        return dict(self._db.execute("SELECT reused_from, count(*) FROM answers WHERE reused_from != '' GROUP BY 1 ORDER BY 1"))
+
+    def is_finished(self) -> bool:
+        """Say whether every row this command is about is settled."""
+        return self.settled_rows().issuperset(range(self.manifest.asked_rows))
+
+    def answers(self, before: int | None = None) -> Iterator[StoredRow]:
+        """Yield what is stored of the rows this command is about, or of those ``before`` a row, in row order, read as the manifest says."""
+        return self._rows(self.manifest.asked_rows if before is None else before)
 
     def tally(self) -> Tally:
-        """Count what is stored of the rows this command is about."""
+        """Count what is settled of the rows this command is about."""
         rows = self.manifest.asked_rows
-        outcomes = self._db.execute("SELECT outcome, count(*) FROM answers WHERE row < ? GROUP BY outcome", (rows,)).fetchall()
+        settled = "SELECT outcome, count(*) FROM answers WHERE row < ? AND row NOT IN (SELECT row FROM reopened) GROUP BY outcome"
+        outcomes = self._db.execute(settled, (rows,)).fetchall()
         (prompt_tokens,) = self._db.execute("SELECT coalesce(sum(prompt_tokens), 0) FROM answers WHERE row < ?", (rows,)).fetchone()
         (output_tokens,) = self._db.execute("SELECT coalesce(sum(output_tokens), 0) FROM completions WHERE row < ?", (rows,)).fetchone()
         return Tally(rows, {Outcome(outcome): count for outcome, count in outcomes}, prompt_tokens, output_tokens)
@@ -246,6 +289,10 @@ class RunStore:
             seconds=seconds,
         )
         return StoredRow(answer, stored_at)
+
+
+def _places(count: int) -> str:
+    return ", ".join("?" * count)
 
 
 def _best(completions: list[Completion]) -> Outcome:
@@ -319,7 +366,7 @@ def _take_lock(path: Path) -> int:
     except BlockingIOError as error:
         holder = os.read(handle, 200).decode(errors="replace").strip()
         os.close(handle)
-        raise UserError(f"run {path.stem} is being worked on by {holder or 'another process'}; wait for it, or stop it") from error
+        raise RunBusy(f"run {path.stem} is being worked on by {holder or 'another process'}; wait for it, or stop it") from error
     os.ftruncate(handle, 0)
     os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
     return handle
@@ -338,8 +385,12 @@ def _explaining(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+            raise StoreFull(f"the disk of the run store {path} is full: free some space") from error
         raise UserError(f"the run store {path} cannot be used: {error}; free some disk space or choose another --home") from error
     except ValidationError as error:
         raise UserError(f"the run store {path} was written by another version of Kotae; use that one, or another --home") from error
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise StoreFull(f"the disk of the run store {path} is full: free some space") from error
         raise UserError(f"the run store {path} cannot be written: {error.strerror}; choose another --home") from error

@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from kombu.exceptions import KombuError
+from redis.exceptions import RedisError
 
 from workers.contract import broker
 from workers.contract.errors import BrokerError
@@ -47,6 +48,8 @@ class Sender:
                     for question in sent:
                         self._send(question)
             except KombuError as error:
+                if isinstance(error.__cause__, RedisError):
+                    raise error.__cause__ from error
                 raise BrokerError(f"the broker at {self._transport.settings.masked()} took the rows only in part: {error}") from error
             pipe = self._transport.redis.pipeline(transaction=False)
             for question in sent:

@@ -2,21 +2,26 @@
 
 import contextlib
 import os
+import re
 import socket
+import time
 import uuid
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from redis.exceptions import LockError
 from redis.lock import Lock
 
 from workers.contract import broker
-from workers.contract.errors import BrokerError, UserError
+from workers.contract.errors import BrokerError, BrokerUnreachable, UserError
 from workers.contract.messages import ModelIdentity, Presence
 
 if TYPE_CHECKING:
     import redis
 
+#: Share of the memory that Redis may use up to which rows are sent.
+_FILL = 0.8
 #: Seconds after which the lease of a producer that died may be taken by another.
 LEASE = 30
 
@@ -40,7 +45,7 @@ class Transport:
             values = self.redis.mget(keys) if keys else []
         workers = [Presence.model_validate_json(value) for value in values if value is not None]
         # The pattern for "a" finds the workers of "a.b" too
-        return [worker for worker in workers if served_name in (None, worker.served_name)]
+        return [worker for worker in workers if served_name in (None, worker.served_name) and not worker.leaving]
 
     def identity(self, fingerprint: str) -> ModelIdentity | None:
         """Return which model a fingerprint stands for."""
@@ -64,6 +69,33 @@ class Transport:
         first = int(run_id, 16) % len(names)
         return min(names[first:] + names[:first], key=lambda name: lengths[name])
 
+    def generation(self, run_id: str) -> int:
+        """Return the generation in which a run asks by now, as far as this Redis knows; workers pass over earlier ones."""
+        with broker.explaining(self.settings):
+            return int(cast(bytes | None, self.redis.get(broker.generation_key(run_id))) or 0)
+
+    def raise_generation(self, run_id: str, past: int) -> None:
+        """Have workers drop the rows of generation ``past``, and all earlier ones, for which somebody waits no more."""
+        if self.generation(run_id) <= past:
+            with broker.explaining(self.settings):
+                self.redis.set(broker.generation_key(run_id), past + 1, ex=broker.STORED_TTL)
+
+    def has_room(self) -> bool:
+        """Say whether Redis may take more rows. It must keep memory for what workers write, or nothing would ever move again."""
+        try:
+            with broker.explaining(self.settings):
+                memory = self.redis.info("memory")
+        except BrokerUnreachable:
+            raise
+        except BrokerError:  # an ACL that keeps INFO from us
+            return True
+        return not memory["maxmemory"] or memory["used_memory"] < _FILL * memory["maxmemory"]
+
+    def holder(self, run_id: str) -> str:
+        """Return who owns a run at the moment; empty if nobody does."""
+        with broker.explaining(self.settings):
+            return cast(bytes, self.redis.get(broker.lease_key(run_id)) or b"").decode()
+
     @contextlib.contextmanager
     def lease(self, run_id: str) -> Iterator["Lease"]:
         """Own a run for as long as the lease is renewed. Raises UserError, naming the holder, if another producer does."""
@@ -84,15 +116,32 @@ class Lease:
         self._token = f"process {os.getpid()} on {socket.gethostname()} ({uuid.uuid4().hex[:8]})"
 
     def take(self) -> None:
-        """Take the lease. Raises UserError, naming the holder, if another producer has it."""
+        """Take the lease, also of a producer that is no more. Raises UserError, naming the holder, if one that lives has it."""
+        left = float("inf")
+        while not self._acquired():
+            holder, before = self._transport.holder(self._run_id), left
+            with broker.explaining(self._transport.settings):
+                left = self._transport.redis.pttl(broker.lease_key(self._run_id))
+                if holder and _is_dead(holder):
+                    self._let_go_for(holder)
+            if left > before:
+                raise UserError(f"run {self._run_id} is owned by {holder}; wait for it, or stop it")
+            time.sleep(0.2)  # one that lives renews it long before it ends
+
+    def _acquired(self) -> bool:
         with broker.explaining(self._transport.settings):
-            if self._lock.acquire(token=self._token):
-                return
-            holder = cast(bytes | None, self._transport.redis.get(broker.lease_key(self._run_id)))
-        raise UserError(
-            f"run {self._run_id} is owned by {holder.decode() if holder else 'another producer'}; wait for it, or stop it"
-            f" (a producer that died lets go after {LEASE} s)"
-        )
+            return bool(self._lock.acquire(token=self._token))
+
+    def _let_go_for(self, holder: str) -> None:
+        key = broker.lease_key(self._run_id)
+
+        def remove(pipe: Any) -> None:
+            held = pipe.get(key)
+            pipe.multi()
+            if held == holder.encode():
+                pipe.delete(key)
+
+        self._transport.redis.transaction(remove, key)
 
     def renew(self) -> bool:
         """Keep the lease; say whether it was kept without a gap. After one (a laptop slept, Redis forgot) it is taken anew."""
@@ -110,6 +159,12 @@ class Lease:
         """Let go of the run."""
         with contextlib.suppress(LockError, BrokerError), broker.explaining(self._transport.settings):
             self._lock.release()
+
+
+def _is_dead(holder: str) -> bool:
+    """Say whether the holder of a lease was a process of this machine, and is one no more."""
+    known = re.fullmatch(r"process (\d+) on (\S+) .*", holder)
+    return known is not None and known[2] == socket.gethostname() and not Path(f"/proc/{known[1]}").exists() and Path("/proc/self").exists()
 
 
 def _escape(name: str) -> str:

@@ -41,10 +41,12 @@ def eventually(condition: Callable[[], Any], patience: float = PATIENCE) -> Any:
 
 
 class OneEngine(LoadScopeScheduling):
-    """Deals tests out one by one, but all that use the vLLM engine to one process, which then loads one."""
+    """Deals tests out one by one, but all that use the vLLM engine to one process, which then loads one; and the faults to one."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "vllm" if "test_engines" in nodeid or "test_vllm" in nodeid else nodeid
+        if "test_engines" in nodeid or "test_vllm" in nodeid:
+            return "vllm"
+        return "chaos" if "tests/chaos" in nodeid else nodeid
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -54,8 +56,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the vLLM engine, which takes longest."""
-    items.sort(key=lambda item: "vllm" not in item.nodeid and "test_engines" not in item.nodeid)
+    """Begin with the vLLM engine and the faults, which take longest."""
+    first = ("vllm", "test_engines", "chaos")
+    items.sort(key=lambda item: not any(part in item.nodeid for part in first))
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +123,14 @@ def start_worker(broker_url: str, tmp_path: Path, client: redis.Redis) -> Iterat
     """Start `kotae-worker`s with the echo engine; all are stopped at the end."""
     started: list[Process] = []
 
-    def start(*options: str, name: str = "echo", wait: bool = True, command: list[str] | None = None, **environment: str) -> Process:
+    def start(
+        *options: str,
+        name: str = "echo",
+        wait: bool = True,
+        patience: float = PATIENCE,
+        command: list[str] | None = None,
+        **environment: str,
+    ) -> Process:
         log = tmp_path / f"worker-{len(started)}.log"
         pattern = f"kotae.presence.{name}.*"
         known = set(client.keys(pattern))
@@ -130,7 +140,7 @@ def start_worker(broker_url: str, tmp_path: Path, client: redis.Redis) -> Iterat
             process = Process(subprocess.Popen(program, env=env, stdout=file, stderr=file, stdin=subprocess.DEVNULL), log)
         started.append(process)
         if wait:
-            eventually(lambda: process.popen.poll() is not None or set(client.keys(pattern)) - known)
+            eventually(lambda: process.popen.poll() is not None or set(client.keys(pattern)) - known, patience)
             assert process.popen.poll() is None, process.said()
         return process
 
@@ -255,7 +265,7 @@ def vllm_worker(vllm_life: Any, broker_url: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(tasks, "_life", vllm_life)
     vllm_life.announce()
     with start_celery_worker(tasks.app, pool="threads", concurrency=64, perform_ping_check=False, shutdown_timeout=PATIENCE):
-        vllm_life.ready()
+        vllm_life.ready(None)
         eventually(lambda: vllm_life.redis.exists(broker.presence_key("demo-model", "vllm@tests")))
         yield vllm_life
         vllm_life.retire()
@@ -284,9 +294,9 @@ def send(url: str, questions: list[Question], served_name: str, queue: int = 0) 
     app.close()
 
 
-def result_of(client: redis.Redis, one: Question) -> Answer:
+def result_of(client: redis.Redis, one: Question, patience: float = PATIENCE) -> Answer:
     """Wait for the answer of a question that was sent."""
-    value = eventually(lambda: client.get(broker.result_key(broker.task_id(one.run_id, one.row, one.generation))))
+    value = eventually(lambda: client.get(broker.result_key(broker.task_id(one.run_id, one.row, one.generation))), patience)
     return Answer.model_validate(json.loads(value)["result"])
 
 

@@ -33,22 +33,27 @@ def test_a_row_waits_on_the_queue_of_its_contract_and_served_name(broker_url: st
     assert [key for key in client.keys("kotae.1.*") if client.type(key) == b"list"] == [b"kotae.1.some/model.3"]
 
 
-def test_the_heartbeat_finds_kombus_record_of_a_row_in_work(broker_url: str, client: redis.Redis) -> None:
+@pytest.mark.parametrize("prefix", ["", "team:"])
+def test_the_heartbeat_finds_kombus_record_of_a_row_in_work(broker_url: str, client: redis.Redis, prefix: str) -> None:
     """The index is not public: this fails on the day when kombu moves it, and with it every worker's heartbeat."""
     app = broker.producer_app(broker.broker_settings(broker_url))
-    send(broker_url, [question()], "echo")
+    app.conf.broker_transport_options = app.conf.broker_transport_options | {"global_keyprefix": prefix}
+    with app.connection_for_write() as connection:
+        queue = broker.celery_queues("echo")[0](connection.channel())
+        connection.Producer().publish({}, exchange=queue.exchange, routing_key=queue.routing_key, declare=[queue])
 
     with app.connection_for_read() as connection:
         queue = broker.celery_queues("echo")[0](connection.channel())
         message = queue.get(no_ack=False)
         assert message is not None
-        tag = message.delivery_tag
+        tag, index = message.delivery_tag, broker.unacked_index(message.channel)
 
-        assert client.zscore(broker.UNACKED_INDEX, tag) is not None
-        assert client.hlen(broker.UNACKED) == 1
+        assert index == prefix + "unacked_index"
+        assert client.zscore(index, tag) is not None
+        assert client.hlen(prefix + broker.UNACKED) == 1
         message.ack()
 
-    assert client.zscore(broker.UNACKED_INDEX, tag) is None
+    assert client.zscore(index, tag) is None
     app.close()
 
 

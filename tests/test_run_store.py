@@ -109,7 +109,7 @@ def test_a_run_is_found_again_with_all_it_knew(tmp_path: Path, source: Path) -> 
         assert again.manifest == manifest(adapter="a")
         assert (list(again.answers()), again.tally(), again.last_stored_at()) == known
         assert (again.models(), again.fingerprints()) == ({"f1": identity}, ["f1"])
-        assert again.stored_rows() == {1, 2}
+        assert again.settled_rows() == {1, 2}
 
 
 def test_a_run_that_never_began_is_not_there(tmp_path: Path) -> None:
@@ -135,11 +135,11 @@ def test_the_same_command_finds_its_own_run(tmp_path: Path) -> None:
         store.store([answered(0, run_id=store.manifest.run_id)])
 
     with begin_run(tmp_path, workbook, reply_format=ReplyFormat.REASONING_ANSWER, limit=3) as again:
-        assert again.stored_rows() == {0, 1}
+        assert again.settled_rows() == {0, 1}
         assert again.tally().by_outcome == {Outcome.ANSWERED: 1, Outcome.SKIPPED: 1}
 
     with begin_run(tmp_path, workbook, fresh=True) as fresh:
-        assert fresh.stored_rows() == {1}
+        assert fresh.settled_rows() == {1}
 
 
 def test_a_first_run_may_be_fresh(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_first_run_may_be_fresh(tmp_path: Path) -> None:
     workbook = save_workbook(tmp_path / "in.xlsx", {"S": [["question"], ["a"]]})
 
     with begin_run(tmp_path / "new home", workbook, fresh=True) as store:
-        assert store.stored_rows() == set()
+        assert store.settled_rows() == set()
 
 
 def test_a_tally_counts_rows_and_tokens(store: RunStore) -> None:
@@ -254,7 +254,7 @@ def test_the_source_can_be_replaced(tmp_path: Path, store: RunStore) -> None:
 
     with store.source() as copy:
         assert copy.read_bytes() == b"PK edited"
-    assert store.stored_rows() == {0}
+    assert store.settled_rows() == {0}
 
 
 def test_only_one_at_a_time_may_write_a_run(tmp_path: Path, store: RunStore, source: Path) -> None:
@@ -270,7 +270,7 @@ def test_only_one_at_a_time_may_write_a_run(tmp_path: Path, store: RunStore, sou
             attempt()
 
     store.store([answered(0)])
-    assert store.stored_rows() == {0}
+    assert store.settled_rows() == {0}
 
 
 def test_a_run_can_be_read_while_it_is_written(tmp_path: Path, store: RunStore) -> None:
@@ -278,9 +278,9 @@ def test_a_run_can_be_read_while_it_is_written(tmp_path: Path, store: RunStore) 
     store.store([answered(0)])
 
     with RunStore.open(tmp_path, RUN_ID, writing=False) or pytest.fail("gone") as reader:
-        before = reader.stored_rows()
+        before = reader.settled_rows()
         store.store([answered(1)])
-        after = reader.stored_rows()
+        after = reader.settled_rows()
 
     assert (before, after) == ({0}, {0, 1})
 
@@ -308,7 +308,7 @@ def test_a_killed_writer_lets_go_of_its_run(tmp_path: Path, source: Path) -> Non
         writer.kill()
 
     with RunStore.open(tmp_path, RUN_ID) or pytest.fail("gone") as store:
-        assert store.stored_rows() == {0}
+        assert store.settled_rows() == {0}
 
 
 def test_a_deleted_run_is_gone(tmp_path: Path, source: Path) -> None:

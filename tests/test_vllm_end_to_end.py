@@ -7,14 +7,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import redis
 from python_calamine import CalamineWorkbook
 
 from producer.workbook.reading import read_sheet
-from tests.conftest import Kotae, eventually, make_workbook, stopped_in_the_end
+from tests.conftest import PATIENCE, Kotae, StartWorker, eventually, make_workbook, question, result_of, send, stopped_in_the_end
 from tests.test_run import stored, table
 from tests.test_worker import starts
-from workers.contract.messages import ChatMessage
+from workers.contract import broker
+from workers.contract.messages import ChatMessage, Outcome
 from workers.contract.replies import REASONING_ANSWER_PROMPT
 from workers.engines.demo_model import demo_model_path
 
@@ -111,3 +114,25 @@ def test_the_answers_are_the_models(kotae: Kotae, fleet: Any) -> None:
     assert [row["prompt_tokens"] for row in table(kotae.folder / "out.xlsx")] == [len(one["prompt_token_ids"]) for one in expected]
     equal = sum(answer == one["text"] for answer, one in zip(answers, expected, strict=True))
     assert equal >= 0.9 * len(questions), f"{equal} of {len(questions)} replies begin with the same 16 tokens"
+
+
+def test_a_killed_engine_core_costs_its_rows_only_time(
+    start_worker: StartWorker, broker_url: str, client: redis.Redis, tmp_path: Path
+) -> None:
+    """As a CUDA fault does it: the process around vLLM's core notices, gives its rows back, and a new one answers them."""
+    ledger = tmp_path / "ledger"
+    small = ("--engine-arg", "max_num_seqs=8", "--engine-arg", "max_model_len=512", "--ledger", str(ledger))
+    command = [sys.executable, "-m", "workers", "--model", "demo", "--name", "echo", "--gpus", "none", *small]
+    worker = start_worker(command=command, patience=4 * PATIENCE)
+    questions = [question(f"Count from {row}.", row=row, max_tokens=200, ignore_eos=True) for row in range(8)]
+    send(broker_url, questions, "echo")
+    eventually(lambda: len(starts(ledger)) == 8)
+    (core,) = [p for p in psutil.Process(worker.popen.pid).children(recursive=True) if "EngineCore" in " ".join(p.cmdline())]
+
+    core.kill()
+
+    eventually(lambda: client.hlen(broker.UNACKED) == 0)
+    assert sum(client.llen(name) for name in broker.queue_names("echo")) == 8, "given back at once, not after the visibility timeout"
+    assert {result_of(client, one, patience=4 * PATIENCE).outcome for one in questions} == {Outcome.TRUNCATED}
+    assert "ended with code 70; starting it again" in worker.said()
+    assert len(starts(ledger)) == 16

@@ -1,9 +1,12 @@
 """A worker as Celery runs it: real processes, the real queue, the echo engine."""
 
+import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
+from shutil import which
 
 import psutil
 import pytest
@@ -12,6 +15,9 @@ import redis
 from tests.conftest import StartWorker, eventually, question, result_of, send
 from workers.contract import broker
 from workers.contract.messages import ModelIdentity, Outcome, Presence
+
+#: The supervisor, as a person starts it.
+ECHO = [sys.executable, "-m", "workers", "--engine", "echo", "--name", "echo", "--drain-seconds", "0"]
 
 
 def starts(ledger: Path) -> list[str]:
@@ -65,7 +71,7 @@ def test_a_row_whose_work_is_done_is_not_done_again(
     start_worker("--ledger", str(ledger))
     client.setbit(broker.stored_key("cafe", 0), 1, 1)
     client.set(broker.result_key(broker.task_id("cafe", 2, 0)), "there already")
-    client.set(broker.cancelled_key("dead"), 1)
+    client.set(broker.generation_key("dead"), 1)
 
     send(broker_url, [question(row=1), question(row=2), question(row=3, run_id="dead"), question(row=4)], "echo")
 
@@ -141,6 +147,116 @@ def test_rows_of_a_killed_worker_come_back(start_worker: StartWorker, broker_url
     start_worker()
 
     assert all(result_of(client, one).outcome is Outcome.ANSWERED for one in questions)
+
+
+def test_a_drain_stores_and_acknowledges_what_gets_done_meanwhile(
+    start_worker: StartWorker, broker_url: str, client: redis.Redis, tmp_path: Path
+) -> None:
+    """A kill in the middle of a long drain, as clusters do it, must not cost the answers of the drain."""
+    ledger = tmp_path / "ledger"
+    worker = start_worker("--engine-arg", "delay=1", "--max-in-flight", "2", "--ledger", str(ledger), "--drain-seconds", "1000")
+    long = start_worker("--engine-arg", "delay=1000", "--ledger", str(ledger), "--drain-seconds", "1000", name="long")
+    send(broker_url, [question(row=row) for row in range(4)], "echo")
+    send(broker_url, [question(row=9)], "long")
+    eventually(lambda: len(starts(ledger)) == 3)
+
+    worker.popen.terminate()
+    long.popen.terminate()
+
+    assert worker.popen.wait(60) == 0, "it ends as soon as its rows are done, not when its time is up"
+    assert sum(client.llen(name) for name in broker.queue_names("echo")) == 2, "rows it had not begun wait for others"
+    assert len(client.keys("celery-task-meta-*")) == 2
+    assert long.popen.poll() is None
+    assert client.hlen(broker.UNACKED) == 1, "only the row that is still running is not acknowledged"
+
+
+def test_a_second_signal_hands_back_at_once(start_worker: StartWorker, broker_url: str, client: redis.Redis) -> None:
+    """Who presses Ctrl-C twice does not want to wait for ten minutes."""
+    worker = start_worker("--engine-arg", "delay=1000", "--drain-seconds", "1000")
+    send(broker_url, [question(row=row) for row in range(5)], "echo")
+    eventually(lambda: client.hlen(broker.UNACKED) == 5)
+    worker.popen.terminate()
+    eventually(lambda: any(json.loads(client.get(key))["leaving"] for key in client.keys("kotae.presence.*")))
+
+    worker.popen.terminate()
+
+    assert worker.popen.wait(60) == 0
+    assert sum(client.llen(name) for name in broker.queue_names("echo")) == 5
+    assert not client.keys("kotae.claims.*")
+    assert set(client.hvals(broker.deaths_key("cafe", 0))) == {b"0"}, "handing back is no death"
+
+
+@pytest.mark.parametrize("fault", ["die", "hang"])
+def test_a_dead_engine_ends_its_process_and_its_rows_are_answered(
+    start_worker: StartWorker, broker_url: str, client: redis.Redis, fault: str
+) -> None:
+    """Its rows go back at once, a new process takes them, and the row that killed it is found and fails alone."""
+    options = ("--engine-arg", f"{fault}=POISON", "--engine-arg", "delay=0.3", "--max-in-flight", "4", "--hang-seconds", "2")
+    worker = start_worker(*options)
+    questions = [question("POISON" if row == 3 else "fine", row=row) for row in range(8)]
+
+    send(broker_url, questions, "echo")
+
+    outcomes = [result_of(client, one).outcome for one in questions]
+    assert outcomes == [Outcome.FAILED if row == 3 else Outcome.ANSWERED for row in range(8)]
+    assert "ended with code 70; starting it again" in worker.said()
+    assert ("no step for" in worker.said()) == (fault == "hang")
+
+
+def test_an_engine_that_never_gets_ready_is_given_up(start_worker: StartWorker) -> None:
+    """Restarting for ever would look like working. Here the process is killed whenever it loads, as one that wants too much memory is."""
+    worker = start_worker("--engine-arg", "delay=0", wait=False)
+    children: set[int] = set()
+
+    def kill_what_loads() -> bool:
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(worker.popen.pid).children():
+                children.add(child.pid)
+                child.kill()
+        return worker.popen.poll() is not None
+
+    eventually(kill_what_loads)
+    assert worker.popen.returncode == 71
+    assert len(children) == 3
+    assert "ended 3 times before its engine was ready, last with code -9; it is given up" in worker.said().splitlines()[-1]
+
+
+@pytest.mark.skipif(which("faketime") is None, reason="needs the Debian package faketime")
+def test_a_worker_whose_clock_is_wrong_refuses_to_start(start_worker: StartWorker) -> None:
+    """kombu judges by the worker's own clock which rows are overdue: it would take those of all others."""
+    command = ["faketime", "-f", "+20s", *ECHO]
+    worker = start_worker(command=command, wait=False, FAKETIME_DONT_FAKE_MONOTONIC="1")
+
+    assert worker.popen.wait(60) == 2
+    assert "clock is 20 s ahead of that of the broker" in worker.said().splitlines()[-1]
+
+
+def test_a_worker_that_is_not_allowed_what_it_needs_says_so(start_worker: StartWorker, broker_url: str, client: redis.Redis) -> None:
+    """An ACL is easily too narrow."""
+    client.execute_command("ACL", "SETUSER", "reader", "on", ">sesame", "~*", "&*", "+@read", "+@connection", "+time")
+    worker = start_worker(wait=False, KOTAE_BROKER=f"redis://reader:sesame@{broker_url.rpartition('@')[2]}")
+
+    assert worker.popen.wait(60) == 2
+    (line,) = worker.said().splitlines()
+    assert "does not allow this user what Kotae needs" in line
+    assert "sesame" not in line
+
+
+def test_a_cancelled_run_is_aborted_in_the_engine(start_worker: StartWorker, broker_url: str, client: redis.Redis, tmp_path: Path) -> None:
+    """Cancelling raises the run's generation; rows of another run go on."""
+    ledger = tmp_path / "ledger"
+    start_worker("--engine-arg", "delay=4", "--max-in-flight", "4", "--ledger", str(ledger))
+    send(broker_url, [question(row=row) for row in range(8)] + [question(run_id="beef")], "echo", queue=1)
+    eventually(lambda: len(starts(ledger)) == 4)
+
+    client.set(broker.generation_key("cafe"), 1)
+
+    assert result_of(client, question(run_id="beef")).outcome is Outcome.ANSWERED
+    eventually(lambda: client.hlen(broker.UNACKED) == 0)
+    ended = [line.split()[1].partition(":")[0] for line in ledger.read_text().splitlines() if line.startswith("end")]
+    assert ended == ["beef"]
+    assert [key for key in client.keys("celery-task-meta-cafe*")] == []
+    assert not client.exists(broker.claims_key("cafe", 0))
 
 
 def test_no_process_outlives_the_supervisor(start_worker: StartWorker) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import xlsxwriter
 from python_calamine import CalamineWorkbook
 
+from producer.local import LocalModel
 from producer.manifest import Manifest
 from producer.options import AskOptions
 from producer.prepare import make_plan, open_run
@@ -113,4 +114,6 @@ def unanswered(row: int, outcome: Outcome = Outcome.FAILED, error: str = "the en
 
 def begin_run(home: Path, workbook: Path, served_name: str = "phi-4", adapter: str | None = None, **options: Any) -> RunStore:
     """Begin or resume the run of a workbook, as `kotae run` does before it sends anything."""
-    return open_run(make_plan(workbook, AskOptions(**options)), home, served_name, adapter, "some/model", {}, local=True)
+    return open_run(
+        make_plan(workbook, AskOptions(**options)), home, served_name, adapter, LocalModel(served_name, "some/model", "vllm", {})
+    )

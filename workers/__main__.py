@@ -30,6 +30,9 @@ def main(
     engine_arg: Annotated[list[str] | None, typer.Option(help="An argument of the engine: KEY=VALUE. Repeatable.")] = None,
     max_in_flight: Annotated[int | None, typer.Option(envvar="KOTAE_MAX_IN_FLIGHT", help="Rows taken and not yet answered.")] = None,
     drain_seconds: Annotated[float, typer.Option(envvar="KOTAE_DRAIN_SECONDS", help="Seconds that running rows get at a stop.")] = 30.0,
+    hang_seconds: Annotated[
+        float, typer.Option(envvar="KOTAE_HANG_SECONDS", help="Seconds without a step of a busy engine after which it counts as dead.")
+    ] = 180.0,
     ledger: Annotated[Path | None, typer.Option(envvar="KOTAE_LEDGER", help="File in which the engine writes every row it starts.")] = None,
     log_level: Annotated[LogLevel, typer.Option(envvar="KOTAE_LOG_LEVEL", help="DEBUG, INFO, WARNING or ERROR.")] = "WARNING",
 ) -> None:
@@ -37,7 +40,8 @@ def main(
     end_with_parent()
     warn_of_password(broker, "KOTAE_BROKER")
     # The worker processes read their settings from the environment, as those of a plain `celery worker` do.
-    os.environ |= {"KOTAE_MODEL": _absolute(model), "KOTAE_ENGINE": engine, "KOTAE_NAME": name, "KOTAE_DRAIN_SECONDS": str(drain_seconds)}
+    os.environ |= {"KOTAE_MODEL": _absolute(model), "KOTAE_ENGINE": engine, "KOTAE_NAME": name}
+    os.environ |= {"KOTAE_DRAIN_SECONDS": str(drain_seconds), "KOTAE_HANG_SECONDS": str(hang_seconds)}
     if broker:
         os.environ["KOTAE_BROKER"] = broker
     if adapter:

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from .contract.errors import UserError
 from .contract.hardware import visible_gpus
 from .contract.processes import start_child, stop_child
-from .lifecycle import EXIT_NO_ENGINE, EXIT_USER_ERROR
+from .lifecycle import EXIT_NO_ENGINE, EXIT_USER_ERROR, READY_FD
 
 #: Seconds before a process that died is started again: first, and at most.
 _RESTART_DELAYS = (1.0, 5.0)
+#: Deaths in a row, each before the engine was ready, after which a place is given up.
+_GIVE_UP = 3
 
 
 @dataclass
@@ -25,8 +27,17 @@ class _Place:
     label: str
     env: dict[str, str]
     process: "subprocess.Popen[bytes] | None" = None
-    restarts: int = 0
+    #: The end of a pipe on which the process says that it takes rows.
+    ready: int = -1
+    starts: int = 0
+    #: Deaths since a process of this place was last ready, and those of them for which only its engine can be to blame.
+    deaths: int = 0
+    deaths_of_the_engine: int = 0
     start_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_given_up(self) -> bool:
+        return self.deaths_of_the_engine >= _GIVE_UP
 
 
 def choose_gpus(wanted: str) -> list[str]:
@@ -47,11 +58,10 @@ def choose_gpus(wanted: str) -> list[str]:
 def supervise(served_name: str, gpus: list[str], log_level: str) -> int:
     """Keep one worker process per GPU running until told to stop; return the exit code.
 
-    A process that died is started again, each alone. One that ends because of a mistake that a restart cannot mend ends all.
+    A process that died is started again, each alone, after at most 5 s. A place whose engine dies three times in a row before it
+    is ready is given up, the others go on. What fails at the very first start is somebody's mistake and ends all.
     """
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = _StopSignal()
     places = [_Place(f"gpu{gpu}", {"CUDA_VISIBLE_DEVICES": gpu}) for gpu in gpus] or [
         _Place(f"cpu-{os.getpid()}", {"CUDA_VISIBLE_DEVICES": ""})
     ]
@@ -59,41 +69,93 @@ def supervise(served_name: str, gpus: list[str], log_level: str) -> int:
         while not stop.wait(0.2):
             for place in places:
                 code = _look_after(place, served_name, log_level)
-                # What fails at the very first start is a mistake of ours or of the user's; later it is the machine's, and passes.
-                if code in (EXIT_USER_ERROR, EXIT_NO_ENGINE) and place.restarts == 1:
+                if code in (EXIT_USER_ERROR, EXIT_NO_ENGINE) and place.starts == 1:
                     return code
+            if all(place.is_given_up for place in places):
+                return EXIT_NO_ENGINE
         return 0
     finally:
-        _stop_all(places)
+        _stop_all(places, stop)
+
+
+class _StopSignal(threading.Event):
+    """Set by SIGTERM or SIGINT; counts them, since a second one means: at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._received)
+
+    def _received(self, *_: object) -> None:
+        self.count += 1
+        self.set()
 
 
 def _look_after(place: _Place, served_name: str, log_level: str) -> int | None:
     """Start the process of a place when it is time; return the exit code if it has just died."""
     if place.process is None:
-        if time.monotonic() >= place.start_at:
-            place.process = start_child(_command(place, served_name, log_level), dict(os.environ) | place.env)
+        if time.monotonic() >= place.start_at and not place.is_given_up:
+            _start(place, served_name, log_level)
         return None
     code = place.process.poll()
-    if code is None:
-        return None
-    stop_child(place.process, grace=0)
-    first, most = _RESTART_DELAYS
-    delay = min(first * 2**place.restarts, most)
-    if code not in (EXIT_USER_ERROR, EXIT_NO_ENGINE) or place.restarts:
-        print(f"kotae-worker: {place.label} ended with code {code}; starting it again in {delay:g} s", file=sys.stderr, flush=True)
-    place.process, place.restarts, place.start_at = None, place.restarts + 1, time.monotonic() + delay
+    if code is not None:
+        stop_child(place.process, grace=0)
+        place.process = None
+        _plan_restart(place, code)
     return code
 
 
-def _stop_all(places: list[_Place]) -> None:
+def _start(place: _Place, served_name: str, log_level: str) -> None:
+    place.ready, theirs = os.pipe()
+    os.set_blocking(place.ready, False)
+    environment = dict(os.environ) | place.env | {READY_FD: str(theirs)}
+    place.process = start_child(_command(place, served_name, log_level), environment, pass_fds=(theirs,))
+    os.close(theirs)
+    place.starts += 1
+
+
+def _plan_restart(place: _Place, code: int) -> None:
+    if _was_ready(place):
+        place.deaths = place.deaths_of_the_engine = 0
+    elif code != EXIT_USER_ERROR:  # a broker that is away comes back, and a clock is set right
+        place.deaths_of_the_engine += 1
+    first, most = _RESTART_DELAYS
+    delay = min(first * 2**place.deaths, most)
+    place.deaths += 1
+    place.start_at = time.monotonic() + delay
+    if place.is_given_up:
+        _say(f"{place.label} ended {_GIVE_UP} times before its engine was ready, last with code {code}; it is given up: see above why")
+    elif place.starts > 1 or code not in (EXIT_USER_ERROR, EXIT_NO_ENGINE):
+        _say(f"{place.label} ended with code {code}; starting it again in {delay:g} s")
+
+
+def _was_ready(place: _Place) -> bool:
+    try:
+        return bool(os.read(place.ready, 16))
+    except BlockingIOError:
+        return False  # something below it holds the pipe open
+    finally:
+        os.close(place.ready)
+
+
+def _stop_all(places: list[_Place], stop: _StopSignal) -> None:
     running = [place.process for place in places if place.process is not None]
-    for process in running:
-        if process.poll() is None:
-            process.terminate()
+    passed_on = 0
     # Each drains by itself for as long as it was told; whoever stopped us decides how long that may take.
+    while any(process.poll() is None for process in running):
+        if passed_on < max(1, min(stop.count, 2)):
+            passed_on += 1
+            for process in running:
+                if process.poll() is None:
+                    process.terminate()
+        time.sleep(0.05)
     for process in running:
-        process.wait()
         stop_child(process, grace=0)
+
+
+def _say(line: str) -> None:
+    print(f"kotae-worker: {line}", file=sys.stderr, flush=True)
 
 
 def _command(place: _Place, served_name: str, log_level: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""A worker's life around its tasks: engine up before the first row, signs of life while it runs, the end when the engine dies."""
+"""A worker's life around its tasks: engine up before the first row, signs of life while it runs, an orderly end however it ends."""
 
 import asyncio
 import logging
@@ -6,17 +6,21 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Coroutine
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import redis
 from celery.worker import state as celery_state
 
+from .attempts import Attempts
+from .cohorts import Cohorts
 from .contract import broker
-from .contract.errors import UserError
+from .contract.errors import EngineDead, UserError
 from .contract.fingerprint import fingerprint_identity
-from .contract.messages import ModelIdentity, Presence
+from .contract.messages import Answer, ModelIdentity, Presence
 from .engines import Engine, open_engine
 from .engines.ledger import LedgerEngine
 from .settings import WorkerSettings
@@ -27,10 +31,28 @@ log = logging.getLogger(__name__)
 EXIT_NO_ENGINE = 71
 EXIT_USER_ERROR = 2
 EXIT_ENGINE_DEAD = 70
-#: Seconds in which a process whose engine died gives its rows back before it ends in any case.
-_LAST_WORDS = 10
+#: Seconds in which a process that leaves gives its rows back before it ends in any case.
+_LAST_WORDS = 4.0
+#: Seconds between two looks at the engine and at cancelled runs.
+_TICK = 1.0
+#: Where the supervisor wants to hear that rows are taken: the number of a pipe.
+READY_FD = "KOTAE_READY_FD"
 
 T = TypeVar("T")
+
+
+@dataclass
+class Row:
+    """A row that this process has and that is not done."""
+
+    #: The pool's thread that waits for it.
+    thread: int
+    #: Whether the engine has it, and with no other row beside it.
+    begun: bool = False
+    alone: bool = False
+    future: "Future[Answer] | None" = None
+    #: Its run was cancelled, or asks anew.
+    superseded: bool = False
 
 
 class WorkerLife:
@@ -38,24 +60,39 @@ class WorkerLife:
 
     def __init__(self, settings: WorkerSettings, broker_settings: broker.BrokerSettings) -> None:
         self.settings = settings
-        self.redis = broker.connect(broker_settings, patient=True)
-        self.worker = ""
-        self.fingerprint = ""
+        self.redis = broker.connect(broker_settings)
+        self._patient_redis = broker.connect(broker_settings, patient=True)
+        self._broker_settings = broker_settings
+        #: Rows taken and not done, by task id.
+        self.rows: dict[str, Row] = {}
+        self.cohorts = Cohorts()
+        #: Set once no more rows are begun.
+        self.leaving = threading.Event()
+        self.engine_is_dead = False
+        self._hand_back_at = float("inf")
+        self._consumer: Any = None
         self._identity: ModelIdentity | None = None
         self._loop = asyncio.new_event_loop()
         self._stop = threading.Event()
-        self._dying = threading.Event()
         engine = open_engine(settings)
         self.engine: Engine = LedgerEngine(engine, settings.ledger) if settings.ledger else engine
         self.max_in_flight = settings.max_in_flight or engine.max_in_flight
 
     def start(self, worker: str) -> None:
         """Load the engine and claim the served name. Raises UserError where somebody can mend what is wrong."""
-        self.worker = worker
-        threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
-        self._identity = self.submit(self.engine.start()).result()
-        self.fingerprint = fingerprint_identity(self._identity)
-        self.announce()
+        self.worker, self.me = worker, f"{worker}#{uuid.uuid4().hex[:12]}"
+        self.attempts = Attempts(self._patient_redis, self.me)
+        with broker.explaining(self._broker_settings):
+            self._check_clock()
+            threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
+            self._identity = self.submit(self.engine.start()).result()
+            self.stamp = {"worker": worker, "fingerprint": fingerprint_identity(self._identity)}
+            self.announce()
+
+    @property
+    def fingerprint(self) -> str:
+        """Return what stands for the model in answers."""
+        return self.stamp["fingerprint"]
 
     def announce(self) -> None:
         """Claim the served name and say which model is behind it. Raises UserError if another model has the name."""
@@ -67,21 +104,31 @@ class WorkerLife:
         """Run a coroutine on the engine's loop; any thread may wait for it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    def ready(self) -> None:
-        """Begin to give signs of life: rows are being taken."""
+    def ready(self, consumer: Any) -> None:
+        """Begin to give signs of life: rows are being taken by Celery's ``consumer``."""
+        self._consumer = consumer
         self._stop.clear()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+        if pipe := os.environ.pop(READY_FD, ""):
+            os.write(int(pipe), b"ready\n")
+            os.close(int(pipe))
 
-    def engine_died(self, error: Exception) -> None:
-        """End the process soon: rows in flight are given back first, no new ones are taken, a supervisor starts it again."""
-        if self._dying.is_set():
-            return
-        self._dying.set()
-        log.error("the engine died (%s); this process ends, its rows go back to the queue", error)
-        celery_state.should_stop = EXIT_ENGINE_DEAD  # type: ignore[assignment]  # Celery's own way to stop with a code
-        killer = threading.Timer(_LAST_WORDS, os._exit, (EXIT_ENGINE_DEAD,))
-        killer.daemon = True
-        killer.start()
+    def leave(self, code: int, grace: float) -> None:
+        """Take no more rows, give running ones ``grace`` seconds, hand back the others, and end the process with ``code``.
+
+        While it waits, rows that get done are stored and acknowledged as ever. Called again it can only be quicker.
+        """
+        self._hand_back_at = min(self._hand_back_at, time.monotonic() + grace)
+        if not self.leaving.is_set():
+            self.leaving.set()
+            threading.Thread(target=self._see_rows_off, args=(code,), name="leave", daemon=True).start()
+
+    def engine_died(self, reason: str) -> None:
+        """End the process: its rows go back at once, a supervisor starts it again."""
+        if not self.engine_is_dead:
+            self.engine_is_dead = True
+            log.error("the engine died (%s); this process ends, its rows go back to the queue", reason)
+        self.leave(EXIT_ENGINE_DEAD, 0.0)
 
     def retire(self) -> None:
         """Say goodbye: no more rows are taken."""
@@ -94,8 +141,35 @@ class WorkerLife:
     def stop(self) -> None:
         """Say goodbye and close the engine."""
         self.retire()
-        if self._identity is not None and not self._dying.is_set():
+        if self._identity is not None and not self.engine_is_dead:
             self.submit(self.engine.close()).result(timeout=30)
+
+    def _see_rows_off(self, code: int) -> None:
+        for name in broker.queue_names(self.settings.served_name):
+            self._consumer.call_soon(self._consumer.cancel_task_queue, name)
+        while self.rows and time.monotonic() < self._hand_back_at:
+            self.cohorts.wake()
+            time.sleep(0.05)
+        if self.rows:
+            log.warning("rows handed back: %d", len(self.rows))
+        last = threading.Timer(_LAST_WORDS, os._exit, (code,))
+        last.daemon = True
+        last.start()
+        while celery_state.reserved_requests:
+            self._hand_back()
+            time.sleep(0.05)
+        for _ in range(2):  # one pass of Celery's loop sends the acknowledgements, in no order
+            passed = threading.Event()
+            self._consumer.call_soon(passed.set)
+            passed.wait()
+        last.cancel()
+        celery_state.should_stop = code  # type: ignore[assignment]  # Celery's own way to stop with a code
+
+    def _hand_back(self) -> None:
+        self.cohorts.wake()
+        for row in list(self.rows.values()):
+            if row.future is not None:
+                row.future.cancel()
 
     def _claim_served_name(self) -> None:
         """Refuse to serve beside workers that have another model under the same name."""
@@ -108,19 +182,55 @@ class WorkerLife:
                     f" {self.fingerprint}); give this model a name of its own with --name, or stop them and wait a minute"
                 )
 
+    def _check_clock(self) -> None:
+        """Raise UserError if our clock is not that of Redis: kombu would hand our rows to others, or theirs to us."""
+        before = time.time()
+        seconds, microseconds = self.redis.time()
+        after = time.time()
+        there = seconds + microseconds / 1e6
+        skew = before - there if there < before else max(0.0, there - after) * -1
+        if abs(skew) > broker.MAX_CLOCK_SKEW:
+            raise UserError(
+                f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} that of the broker: rows would be"
+                " answered twice; set both by NTP"
+            )
+
     def _beat(self) -> None:
-        while not self._stop.is_set():
+        """Look after engine and rows until the process stops: whoever beats is healthy, and keeps its rows."""
+        watch = _Watch(self.engine, self.settings.hang_seconds)
+        last = 0.0
+        while not self._stop.wait(_TICK if last else 0):
+            if self.engine_is_dead:
+                continue
+            begun = sum(row.begun for row in list(self.rows.values()))
+            if reason := watch.ailment(begun):
+                self.engine_died(reason)
+                continue
             try:
-                self._say_that_we_live()
-                if not self._dying.is_set():
+                self._drop_superseded()
+                if time.monotonic() - last >= broker.HEARTBEAT:
+                    self._say_that_we_live()
                     self._keep_rows()
+                    self._check_clock()
+                    last = time.monotonic()
+            except UserError as error:
+                log.error("%s", error)
+                self.leave(EXIT_USER_ERROR, 0.0)
             except redis.RedisError as error:
                 log.warning("no sign of life could be given: %s", error)
-            self._stop.wait(broker.HEARTBEAT)
+
+    def _drop_superseded(self) -> None:
+        rows = dict(self.rows)
+        for task_id in self.attempts.superseded(rows) if rows else []:
+            row = rows[task_id]
+            row.superseded = True
+            if row.future is not None:
+                row.future.cancel()
 
     def _say_that_we_live(self) -> None:
         presence = Presence(
             worker=self.worker,
+            incarnation=self.me,
             served_name=self.settings.served_name,
             fingerprint=self.fingerprint,
             host=socket.gethostname(),
@@ -128,6 +238,7 @@ class WorkerLife:
             gpu=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
             in_flight=len(celery_state.active_requests),
             max_in_flight=self.max_in_flight,
+            leaving=self.leaving.is_set(),
         )
         key = broker.presence_key(self.settings.served_name, self.worker)
         pipe = self.redis.pipeline(transaction=False)
@@ -138,12 +249,32 @@ class WorkerLife:
     def _keep_rows(self) -> None:
         """Renew the clock of the rows held here, so that a short visibility timeout does not send them to a second worker.
 
-        Uses kombu's own index of unacknowledged messages, scored by the time of delivery; not public, hence the pinned kombu.
+        kombu judges by its index of unacknowledged messages, which is scored by the time of delivery.
         """
+        channel = getattr(getattr(self._consumer, "task_consumer", None), "channel", None)
         now = time.time()
         tags = {tag: now for request in list(celery_state.reserved_requests) if (tag := _delivery_tag(request))}
-        if tags:
-            self.redis.zadd(broker.UNACKED_INDEX, tags, xx=True)
+        if channel is not None and tags:
+            self.redis.zadd(broker.unacked_index(channel), tags, xx=True)
+
+
+class _Watch:
+    """Tells an engine that is gone, or that stands still although it has rows, from one that only takes its time."""
+
+    def __init__(self, engine: Engine, patience: float) -> None:
+        self._engine, self._patience = engine, patience
+        self._steps, self._since = -1, time.monotonic()
+
+    def ailment(self, rows: int) -> str:
+        """Return what is wrong with the engine; empty if nothing is."""
+        try:
+            self._engine.check()
+        except EngineDead as error:
+            return str(error)
+        if not rows or self._engine.steps != self._steps:
+            self._steps, self._since = self._engine.steps, time.monotonic()
+        still = time.monotonic() - self._since
+        return f"no step for {still:.0f} s although it has {rows} rows" if still > self._patience else ""
 
 
 def _delivery_tag(request: Any) -> str | None:

@@ -27,6 +27,8 @@ class WorkerSettings(BaseSettings):
     max_in_flight: int | None = Field(default=None, ge=1)
     #: Seconds that running rows get when the worker is told to stop, before they are handed back to the queue.
     drain_seconds: float = Field(default=30.0, ge=0)
+    #: Seconds without a step of the engine, although it has rows, after which it counts as dead.
+    hang_seconds: float = Field(default=180.0, gt=0)
     #: Append-only file in which the engine writes every row it starts and ends, for those who check us.
     ledger: Path | None = None
 

@@ -5,20 +5,23 @@ import signal
 import sys
 import threading
 import traceback
-from concurrent.futures import CancelledError, Future, wait
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from typing import Any
 
 import redis
-from celery import Celery, Task, signals
+from celery import Celery, Task, signals, states
 from celery.exceptions import Ignore, Reject
 from pydantic import ValidationError
 
 from .answering import answer_question
+from .attempts import Standing
+from .cohorts import CONDEMNED, cohort_size
 from .contract import broker
 from .contract.errors import EngineDead, UserError
 from .contract.messages import Answer, Outcome, Question
 from .contract.processes import end_with_parent
-from .lifecycle import EXIT_NO_ENGINE, EXIT_USER_ERROR, WorkerLife
+from .lifecycle import EXIT_NO_ENGINE, EXIT_USER_ERROR, Row, WorkerLife
 from .settings import worker_settings
 
 log = logging.getLogger(__name__)
@@ -27,9 +30,10 @@ app = Celery("kotae")
 app.add_defaults(lambda: broker.worker_config(broker.broker_settings(), worker_settings().served_name))
 
 _life: WorkerLife | None = None
-#: Task id -> the answer being made of it: Celery neither refuses nor merges a task id that is sent twice.
-_in_flight: dict[str, "Future[Answer]"] = {}
-_in_flight_lock = threading.Lock()
+# Celery logs a traceback for each row that is handed back.
+logging.getLogger("celery.app.trace").addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], Reject)))
+#: Seconds between two looks at a row that somebody else is at.
+_LOOK_AGAIN = 0.5
 
 
 @app.task(name=broker.ANSWER_TASK, bind=True)
@@ -37,35 +41,75 @@ def answer(self: "Task[..., Answer]", payload: dict[str, Any]) -> Answer:
     """Decode, answer, encode; every failure of the row is a value."""
     assert _life is not None, "celeryd_init loads the engine before the first task"
     task_id = str(self.request.id)
-    if _is_settled(_life, task_id):
-        raise Ignore
-    with _in_flight_lock:
-        running = _in_flight.get(task_id)
-        if running is None:
-            _in_flight[task_id] = mine = _life.submit(_answer(_life, task_id, payload))
-    if running is not None:
-        wait([running])  # the first one stores the answer; this copy must not be acknowledged before it
-        raise Ignore
+    row = Row(threading.get_ident())
+    standing = _wait_for_claim(_life, task_id, row)
+    if standing.alone >= CONDEMNED:
+        return _failed(_life, task_id, "the engine died whenever it had this row, even with no other row beside it")
+    size = cohort_size(standing.deaths)
+    waits = not _life.cohorts.is_open(size)
+    if waits:
+        with suppress(redis.RedisError):
+            _life.attempts.wait(task_id)
+    with _life.cohorts.join(size, _life.leaving.is_set) as entered:
+        row.begun = entered or not waits
+        if not entered:
+            raise _handed_back(_life, task_id, row)
+        row.alone = size == 1
+        if waits:
+            with suppress(redis.RedisError):
+                _life.attempts.begin(task_id, alone=row.alone)
+        row.future = _life.submit(_answer(_life, task_id, payload))
+        return _awaited(_life, task_id, row)
+
+
+def _wait_for_claim(life: WorkerLife, task_id: str, row: Row) -> Standing:
+    """Wait until the row is ours. Celery neither refuses nor merges a task id that is sent twice, and sends one again when a
+    connection breaks, so somebody may be at it: here, or in a worker that lives. Raises Ignore once nothing is left to do.
+    """
+    while not life.leaving.is_set():
+        with suppress(redis.RedisError):  # full, or away for long: so are the results, and the row is kept alive here meanwhile
+            if life.rows.setdefault(task_id, row) is row:
+                standing = life.attempts.claim(task_id)
+                if standing.settled:
+                    raise Ignore
+                if standing.holder == life.me:
+                    return standing
+                if life.attempts.is_gone(life.settings.served_name, standing.holder):
+                    life.attempts.release(task_id, standing.holder)
+                    continue
+        life.leaving.wait(_LOOK_AGAIN)
+    raise Reject("this worker stops before the row is begun", requeue=True)
+
+
+def _awaited(life: WorkerLife, task_id: str, row: Row) -> Answer:
+    assert row.future is not None
     try:
-        done = mine.result()
-        if (self.request.delivery_info or {}).get("redelivered") and _is_settled(_life, task_id):
-            raise Ignore  # another worker was quicker; a second result would never be collected
-        return done
+        return row.future.result()
     except EngineDead as error:
-        _life.engine_died(error)
-        raise Reject(str(error), requeue=True) from error
+        life.engine_died(str(error))
+        raise _handed_back(life, task_id, row) from error
     except CancelledError as error:
-        raise Reject("this worker stops before the row is done", requeue=True) from error
-    finally:
-        with _in_flight_lock:
-            _in_flight.pop(task_id, None)
+        if not row.superseded:
+            raise _handed_back(life, task_id, row) from error
+        with suppress(redis.RedisError):
+            life.attempts.end(task_id)
+        raise Ignore from error
+
+
+def _handed_back(life: WorkerLife, task_id: str, row: Row) -> Reject:
+    """Let go of a row that is not done, and return the exception that puts it back on its queue."""
+    with suppress(redis.RedisError):
+        if row.begun and life.engine_is_dead:
+            life.attempts.blame(task_id, alone=row.alone)
+        else:
+            life.attempts.give_back(task_id, begun=row.begun, alone=row.alone)
+    return Reject("this worker stops before the row is done", requeue=True)
 
 
 async def _answer(life: WorkerLife, task_id: str, payload: dict[str, Any]) -> Answer:
-    stamp = {"worker": life.worker, "fingerprint": life.fingerprint}
     try:
         question = Question.model_validate(payload)
-        return (await answer_question(question, life.engine)).model_copy(update=stamp)
+        return (await answer_question(question, life.engine)).model_copy(update=life.stamp)
     except EngineDead:
         raise
     except ValidationError as error:
@@ -73,23 +117,23 @@ async def _answer(life: WorkerLife, task_id: str, payload: dict[str, Any]) -> An
     except Exception as error:  # a row must never leave as an exception: Celery would replace it by its own record
         log.exception("row %s failed", task_id)
         reason = f"{type(error).__name__}: {error}"
-    run_id, row, generation = broker.parse_task_id(task_id)
-    return Answer(run_id=run_id, row=row, generation=generation, outcome=Outcome.FAILED, error=reason, **stamp)
+    return _failed(life, task_id, reason)
 
 
-def _is_settled(life: WorkerLife, task_id: str) -> bool:
-    """Say whether nothing is left to do: run cancelled or asked anew, the row's answer stored, or its result already there."""
+def _failed(life: WorkerLife, task_id: str, reason: str) -> Answer:
     run_id, row, generation = broker.parse_task_id(task_id)
-    pipe = life.redis.pipeline(transaction=False)
-    pipe.exists(broker.cancelled_key(run_id))
-    pipe.getbit(broker.stored_key(run_id, generation), row)
-    pipe.exists(broker.result_key(task_id))
-    pipe.get(broker.generation_key(run_id))
-    try:
-        *settled, current = pipe.execute()
-    except redis.RedisError as error:
-        raise Reject(f"Redis cannot be asked about this row: {error}", requeue=True) from error
-    return any(settled) or generation < int(current or 0)
+    return Answer(run_id=run_id, row=row, generation=generation, outcome=Outcome.FAILED, error=reason, **life.stamp)
+
+
+@signals.task_postrun.connect
+def _row_is_done(task_id: str, state: str, **_: Any) -> None:
+    """Forget a row after its result is stored. Its claim stays until the collector has the result, so no copy of it is begun."""
+    if _life is None or (row := _life.rows.get(task_id)) is None or row.thread != threading.get_ident():
+        return
+    del _life.rows[task_id]
+    if state == states.SUCCESS:
+        with suppress(redis.RedisError):
+            _life.attempts.withdraw_if_late(task_id)
 
 
 @signals.celeryd_init.connect
@@ -97,7 +141,7 @@ def _load_engine(sender: str, conf: Any, **_: Any) -> None:
     """Load the engine before Celery connects, so that no row is taken that nobody can answer."""
     global _life
     end_with_parent()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # Celery's own handlers come later
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # until rows are taken
     try:
         _life = WorkerLife(worker_settings(), broker.broker_settings())
         _life.start(sender)
@@ -112,25 +156,19 @@ def _load_engine(sender: str, conf: Any, **_: Any) -> None:
 
 
 @signals.worker_ready.connect
-def _rows_are_taken(**_: Any) -> None:
+def _rows_are_taken(sender: Any, **_: Any) -> None:
     assert _life is not None
-    _life.ready()
+    _life.ready(sender)
+    # Celery's own handlers hold back all acknowledgements until the last row is done, and the threads pool never gives one up.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, _told_to_stop)
 
 
-@signals.worker_shutting_down.connect
-def _drain(**_: Any) -> None:
-    """Give running rows ``drain_seconds``, then hand back what is not done; the threads pool itself would wait for ever."""
+def _told_to_stop(number: int, _: Any) -> None:
+    """Give running rows ``drain_seconds``; a second signal, or SIGQUIT, none."""
     assert _life is not None
-    timer = threading.Timer(_life.settings.drain_seconds, _hand_back)
-    timer.daemon = True
-    timer.start()
-
-
-def _hand_back() -> None:
-    with _in_flight_lock:
-        running = list(_in_flight.values())
-    for future in running:
-        future.cancel()
+    again = number == signal.SIGQUIT or _life.leaving.is_set()
+    _life.leave(0, 0.0 if again else _life.settings.drain_seconds)
 
 
 @signals.worker_shutdown.connect

@@ -117,6 +117,8 @@ def _provenance(store: RunStore) -> Iterator[list[Cell]]:
         identity = store.models().get(fingerprint)
         if identity is not None:
             asked |= {f"model {number}: {name}": value for name, value in identity.model_dump(mode="json").items()}
+    asked |= {f"asked anew ({number})": told for number, told in enumerate(manifest.retries, start=1)}
+    asked |= {f"answers of run {run_id}": count for run_id, count in store.reused().items()}
     asked |= {f"rows {outcome}": count for outcome, count in sorted(tally.by_outcome.items())}
     asked["yield"] = f"{tally.answered} of {tally.asked} replies keep the format"
     asked |= {"prompt tokens": tally.prompt_tokens, "output tokens": tally.output_tokens}

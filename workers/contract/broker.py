@@ -14,10 +14,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from .errors import BrokerError
+from .errors import BrokerError, BrokerFull, BrokerUnreachable
 from .messages import parse_task_id as parse_task_id
 from .messages import task_id as task_id
 
+#: Connections that the threads of a worker share.
+PATIENT_CONNECTIONS = 32
 #: Part of every queue's name: producers and workers that do not understand each other never meet.
 CONTRACT_VERSION = 1
 ANSWER_TASK = "kotae.answer"
@@ -30,6 +32,8 @@ VISIBILITY_TIMEOUT = 30
 HEARTBEAT = 3
 #: Seconds after which a worker that gave no sign of life is no longer listed.
 PRESENCE_TTL = 15
+#: Seconds by which a worker's clock may differ from that of Redis: kombu judges by each host's own which rows are overdue.
+MAX_CLOCK_SKEW = 5.0
 #: Seconds for which a run's stored bits outlive its last stored row, so that a late redelivery still finds them.
 STORED_TTL = 7 * 86400
 
@@ -98,13 +102,21 @@ def sent_key(run_id: str, generation: int) -> str:
 
 
 def generation_key(run_id: str) -> str:
-    """Return the generation in which a run's rows are asked now; messages of an earlier one are passed over."""
+    """Return the generation in which a run's rows are asked now; messages of an earlier one are passed over.
+
+    A run is cancelled by raising it: what is on its way belongs to the past then.
+    """
     return f"kotae.generation.{run_id}"
 
 
-def cancelled_key(run_id: str) -> str:
-    """Return the flag that makes workers pass over a run's rows."""
-    return f"kotae.cancelled.{run_id}"
+def claims_key(run_id: str, generation: int) -> str:
+    """Return the hash of rows that are being answered: row -> incarnation of the worker that is at it."""
+    return f"kotae.claims.{run_id}.{generation}"
+
+
+def deaths_key(run_id: str, generation: int) -> str:
+    """Return the hash of how often an engine ended while it had a row: ``row`` in any company, ``row:alone`` alone."""
+    return f"kotae.deaths.{run_id}.{generation}"
 
 
 def lease_key(run_id: str) -> str:
@@ -122,9 +134,15 @@ def fingerprint_key(served_name: str) -> str:
     return f"kotae.fingerprint.{served_name}"
 
 
-#: kombu's index of messages that were fetched and not yet acknowledged: delivery tag -> time of delivery.
-UNACKED_INDEX = "unacked_index"
-#: kombu's hash of the same messages.
+def unacked_index(channel: Any) -> str:
+    """Return where the broker's ``channel`` keeps its index of unacknowledged messages: delivery tag -> time of delivery.
+
+    Not public, hence the pinned kombu and a test.
+    """
+    return f"{channel.global_keyprefix}{channel.unacked_index_key}"
+
+
+#: kombu's hash of messages that were fetched and not yet acknowledged.
 UNACKED = "unacked"
 #: Hash: fingerprint -> ModelIdentity as JSON. Small, and kept: answers refer to it long after their worker is gone.
 IDENTITIES_KEY = "kotae.identities"
@@ -136,16 +154,19 @@ IDENTITIES_KEY = "kotae.identities"
 def connect(settings: BrokerSettings, *, patient: bool = False) -> "redis.Redis":
     """Return a client that has reached Redis once. Raises BrokerError in one line otherwise.
 
-    A ``patient`` client tries every command again for about a minute, since a worker outlives a restart of Redis.
+    A ``patient`` client tries every command again for some minutes, since a worker outlives a restart of Redis.
     """
     options: dict[str, Any] = {"socket_connect_timeout": 5, "socket_timeout": 30, "socket_keepalive": True, "health_check_interval": 25}
     with explaining(settings):
         with redis.Redis.from_url(settings.url(), **options) as first:
             first.ping()
-        if patient:
-            options["retry"] = Retry(ExponentialBackoff(cap=2.0, base=0.1), retries=30)
-        client: redis.Redis = redis.Redis.from_url(settings.url(), **options)
-        return client
+        if not patient:
+            client: redis.Redis = redis.Redis.from_url(settings.url(), **options)
+            return client
+        options["retry"] = Retry(ExponentialBackoff(cap=2.0, base=0.1), retries=200)
+        # Hundreds of threads share it: they wait for a connection, where an ordinary pool would fail.
+        pool = redis.BlockingConnectionPool.from_url(settings.url(), max_connections=PATIENT_CONNECTIONS, timeout=None, **options)
+        return redis.Redis.from_pool(pool)
 
 
 @contextmanager
@@ -158,9 +179,9 @@ def explaining(settings: BrokerSettings) -> Iterator[None]:
     except redis.exceptions.NoPermissionError as error:
         raise BrokerError(f"the broker at {settings.masked()} does not allow this user what Kotae needs: {error}") from error
     except redis.exceptions.OutOfMemoryError as error:
-        raise BrokerError(f"the broker at {settings.masked()} is out of memory: raise its maxmemory or lower --window") from error
+        raise BrokerFull(f"the broker at {settings.masked()} is out of memory: raise its maxmemory or lower --window") from error
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
-        raise BrokerError(f"cannot reach the broker at {settings.masked()}: {_reason(error)}") from error
+        raise BrokerUnreachable(f"cannot reach the broker at {settings.masked()}: {_reason(error)}") from error
     except (redis.exceptions.RedisError, ValueError) as error:
         raise BrokerError(f"the broker at {settings.masked()} cannot be used: {error}") from error
 
@@ -173,7 +194,9 @@ def broker_settings(url: str | None = None) -> BrokerSettings:
     """Read the settings from the environment, with ``url`` in place of its broker. Raises BrokerError."""
     try:
         settings = BrokerSettings(broker=SecretStr(url)) if url else BrokerSettings()
-        urlsplit(settings.broker.get_secret_value())
+        parts = urlsplit(settings.broker.get_secret_value())
+        if parts.scheme.startswith("redis") and not parts.path.strip("/").isdigit() and parts.path.strip("/"):
+            raise ValueError("no such database")
         return settings
     except ValidationError as error:
         fields = ", ".join(f"KOTAE_{'.'.join(map(str, e['loc'])).upper()}" for e in error.errors())
@@ -183,6 +206,9 @@ def broker_settings(url: str | None = None) -> BrokerSettings:
 
 
 # The two Celery apps.
+
+#: Celery's Redis backend, but it also waits until a full or read-only server takes a result again.
+PATIENT_BACKEND = "workers.contract.results:PatientRedisBackend"
 
 
 def producer_app(settings: BrokerSettings) -> Celery:
@@ -197,7 +223,7 @@ def worker_config(settings: BrokerSettings, served_name: str) -> dict[str, Any]:
     url = settings.url()
     return _common() | {
         "broker_url": url,
-        "result_backend": url,
+        "result_backend": f"{PATIENT_BACKEND}+{url}",
         "task_queues": celery_queues(served_name),
         "worker_pool": "threads",  # prefork children may not have children, and an engine has some
         "task_acks_late": True,  # rows of a killed worker come back
@@ -205,6 +231,7 @@ def worker_config(settings: BrokerSettings, served_name: str) -> dict[str, Any]:
         "result_expires": None,  # answers that nobody has collected are kept; the collector removes them
         "result_backend_always_retry": True,  # without it a 3 s restart of Redis repeated 111 of 128 rows
         "result_backend_thread_safe": True,  # one pool of connections, not one connection per thread
+        "redis_max_connections": 1024,  # redis-py's own limit of 100 fails where many rows end at once
         "redis_backend_health_check_interval": 30,  # answers take minutes; a dead connection is noticed in between
         "redis_socket_keepalive": True,
         "redis_socket_connect_timeout": 5,

@@ -5,7 +5,9 @@
     KotaeError
     ├── UserError            somebody can mend it: one line that says how, exit code 2, never a traceback
     │   ├── WorkbookError    the workbook cannot be read or written as asked
-    │   └── BrokerError      Redis cannot be reached or refuses us
+    │   └── BrokerError      Redis refuses us
+    │       ├── BrokerUnreachable  nobody answers there: who was connected before may wait until somebody does
+    │       └── BrokerFull         it takes nothing more for now
     └── EngineError          what an engine may answer instead of text
         ├── Rejected         this row can never work here: prompt too long, unknown adapter
         ├── Failed           this row failed; another attempt may succeed
@@ -27,6 +29,14 @@ class WorkbookError(UserError):
 
 class BrokerError(UserError):
     """Raised when Redis cannot be reached, or refuses us."""
+
+
+class BrokerUnreachable(BrokerError):
+    """Raised when Redis does not answer; a run that has begun waits until it does."""
+
+
+class BrokerFull(BrokerError):
+    """Raised when Redis has no memory left; collecting results makes room."""
 
 
 class EngineError(KotaeError):

@@ -177,6 +177,8 @@ class Presence(Message):
     """What a living worker says of itself every few seconds."""
 
     worker: str
+    #: The worker's name and what tells this process from an earlier one of that name; rows are claimed by it.
+    incarnation: str
     served_name: str
     fingerprint: str
     host: str
@@ -184,6 +186,8 @@ class Presence(Message):
     gpu: str
     in_flight: int
     max_in_flight: int
+    #: It was told to stop and takes no more rows.
+    leaving: bool = False
 
 
 def task_id(run_id: str, row: int, generation: int) -> str:

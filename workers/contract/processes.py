@@ -27,7 +27,9 @@ def end_with_parent() -> None:
         threading.Thread(target=_wait_for_the_end_of_stdin, name="parent-watch", daemon=True).start()
 
 
-def start_child(module: list[str], env: dict[str, str], stdout: Target = None, stderr: Target = None) -> "subprocess.Popen[bytes]":
+def start_child(
+    module: list[str], env: dict[str, str], stdout: Target = None, stderr: Target = None, pass_fds: tuple[int, ...] = ()
+) -> "subprocess.Popen[bytes]":
     """Run a Python module in a session of its own (a Ctrl-C is ours to pass on), as a process that ends when we do.
 
     It sees our modules and not those of the folder it is started in: there may lie a ``workers.py`` or a ``redis.py``.
@@ -40,6 +42,7 @@ def start_child(module: list[str], env: dict[str, str], stdout: Target = None, s
         stdin=subprocess.PIPE,
         stdout=stdout,
         stderr=stderr,
+        pass_fds=pass_fds,
         start_new_session=True,
         cwd=_ROOT,  # Celery puts it on the path
     )

@@ -29,6 +29,13 @@ class Engine(Protocol):
     #: How many rows at once keep the engine's batch full.
     max_in_flight: int
 
+    @property
+    def steps(self) -> int:
+        """Count up while the engine works: one that stands still although it has rows hangs. Read from other threads."""
+
+    def check(self) -> None:
+        """Raise EngineDead if the engine is gone. Called from other threads."""
+
     async def start(self) -> ModelIdentity:
         """Load the model and say which it is. Raises UserError where somebody can mend what is wrong."""
 

@@ -1,12 +1,15 @@
 """The engine without a model: answers with the question's own text after a delay; for load and fault tests."""
 
 import asyncio
+import os
 import random
+import signal
+import time
 from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from workers.contract.errors import Rejected, UserError
+from workers.contract.errors import EngineDead, Rejected, UserError
 from workers.contract.messages import ChatMessage, ModelIdentity, Sampling
 from workers.settings import WorkerSettings
 
@@ -23,6 +26,10 @@ class EchoArgs(BaseModel):
     delay_spread: float = Field(default=0.0, ge=0)
     #: Rows at once, as in vLLM.
     max_num_seqs: int = Field(default=256, ge=1)
+    #: Faults: a question that holds this text makes the engine die, the whole process crash, or the engine hang.
+    die: str = ""
+    crash: str = ""
+    hang: str = ""
 
 
 class EchoEngine:
@@ -37,6 +44,17 @@ class EchoEngine:
             raise UserError(f"engine argument {'.'.join(map(str, first['loc']))}: {first['msg']} (echo knows {known})") from error
         self._settings = settings
         self.max_in_flight = self._args.max_num_seqs
+        self._dead = self._hangs = False
+        self._steps_at_the_hang = 0
+
+    @property
+    def steps(self) -> int:
+        """Count milliseconds: without a model there is nothing else to count."""
+        return self._steps_at_the_hang if self._hangs else time.monotonic_ns() // 1_000_000
+
+    def check(self) -> None:
+        if self._dead:
+            raise EngineDead("the echo engine died, as it was told")
 
     async def start(self) -> ModelIdentity:
         return ModelIdentity(
@@ -51,9 +69,20 @@ class EchoEngine:
         spread = self._args.delay_spread
         await asyncio.sleep(max(0.0, self._args.delay + random.uniform(-spread, spread)))
         question = messages[-1].content
+        self._fail_as_told(question)
+        self.check()
+        while self._hangs:
+            await asyncio.sleep(1)
         text = f"<reasoning>\n{request_id}\n</reasoning>\n<answer>\n{question}\n</answer>\n"
         words = tuple(range(len(question.split())))
         return Generation(words, (Sample(text, words, "stop"),) * sampling.n)
 
     async def close(self) -> None:
         pass
+
+    def _fail_as_told(self, question: str) -> None:
+        if self._args.crash and self._args.crash in question:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self._args.hang and self._args.hang in question:
+            self._steps_at_the_hang, self._hangs = self.steps, True
+        self._dead = self._dead or bool(self._args.die and self._args.die in question)

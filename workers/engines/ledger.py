@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from workers.contract.errors import UserError
 from workers.contract.messages import ChatMessage, ModelIdentity, Sampling
 
 from . import Engine, Generation
@@ -19,8 +20,19 @@ class LedgerEngine:
 
     def __init__(self, engine: Engine, path: Path) -> None:
         self._engine = engine
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise UserError(f"the ledger {path} cannot be written: {error.strerror}") from error
         self.max_in_flight = engine.max_in_flight
+
+    @property
+    def steps(self) -> int:
+        """Count the steps of the engine inside."""
+        return self._engine.steps
+
+    def check(self) -> None:
+        self._engine.check()
 
     async def start(self) -> ModelIdentity:
         return await self._engine.start()

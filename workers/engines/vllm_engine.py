@@ -27,6 +27,7 @@ from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
+from vllm.v1.metrics.loggers import StatLoggerBase
 
 from workers.contract.errors import EngineDead, EngineError, Failed, Rejected, UserError
 from workers.contract.fingerprint import fingerprint_folder
@@ -59,12 +60,17 @@ class VLLMEngine:
         self._adapters = _lora_requests(settings.adapters)
         self._args = self._engine_args()
         self.max_in_flight: int = self._args["max_num_seqs"]
+        self.steps = 0
+
+    def check(self) -> None:
+        if self._engine.errored:
+            raise EngineDead(_first_line(self._engine.dead_error))
 
     async def start(self) -> ModelIdentity:
         if current_platform.is_cpu():
             _prepare_cpu()
         try:
-            self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._args))
+            self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._args), stat_loggers=[lambda *_: _StepCounter(self)])
         except (ValueError, OSError) as error:
             raise UserError(f"vLLM cannot load {self._settings.model}: {_first_line(error)}") from error
         tokenizer = self._engine.get_tokenizer()
@@ -207,6 +213,19 @@ class VLLMEngine:
             enforces_format=self._enforces_format,
             versions={"torch": torch.__version__, "transformers": transformers.__version__, "device": str(current_platform.device_type)},
         )
+
+
+class _StepCounter(StatLoggerBase):  # type: ignore[misc]  # vLLM is not typed for us
+    """Told by vLLM of every step of its engine core."""
+
+    def __init__(self, engine: VLLMEngine) -> None:
+        self._engine = engine
+
+    def record(self, *_: Any, **__: Any) -> None:
+        self._engine.steps += 1
+
+    def log_engine_initialized(self) -> None:
+        pass
 
 
 def _cpu_defaults() -> dict[str, Any]:

@@ -1,0 +1,65 @@
+"""Where the person sits: what is said to people, what to programs, and with which exit code a command ends."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from workers.contract.messages import UNANSWERED, Outcome
+
+from .manifest import Tally
+from .progress import duration, outcome_line
+from .runs import RunStore
+from .workbook.assembly import write_workbook
+
+
+class Desk(NamedTuple):
+    """Home, console, and whether a program reads along."""
+
+    home: Path
+    console: Console
+    as_json: bool
+
+    def say(self, line: str) -> None:
+        """Print a line for people."""
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def tell(self, value: dict[str, Any]) -> None:
+        """Print a value for programs, if one reads along."""
+        if self.as_json:
+            print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+def finish(store: RunStore, out: Path, desk: Desk, seconds: float) -> int:
+    """Write the workbook of a run, say what came of it, and return the exit code."""
+    for notice in write_workbook(store, out):
+        desk.say(f"note: {notice}")
+    tally = store.tally()
+    desk.say(f"{outcome_line(tally)} · {duration(seconds)}")
+    desk.say(f"workbook: {out}\nrun: {store.manifest.run_id} in {store.path.parent.parent}")
+    desk.tell(summary(store) | {"output": str(out), "seconds": round(seconds, 1)})
+    return exit_code(tally)
+
+
+def exit_code(tally: Tally) -> int:
+    """Return 0 if every question has a completion, 3 if some rows have none, 4 if some were cancelled."""
+    if tally.by_outcome.get(Outcome.CANCELLED):
+        return 4
+    return 3 if any(tally.by_outcome.get(outcome) for outcome in UNANSWERED) else 0
+
+
+def summary(store: RunStore) -> dict[str, Any]:
+    """Return what a run is and amounts to so far, for programs."""
+    manifest, tally = store.manifest, store.tally()
+    return {
+        "run_id": manifest.run_id,
+        "served_name": manifest.served_name,
+        "rows": tally.rows,
+        "stored": tally.stored,
+        "outcomes": {str(outcome): count for outcome, count in tally.by_outcome.items()},
+        "reused": sum(store.reused().values()),
+        "yield": round(tally.answered / tally.asked, 4) if tally.asked else None,
+        "prompt_tokens": tally.prompt_tokens,
+        "output_tokens": tally.output_tokens,
+    }

@@ -1,0 +1,202 @@
+"""What is done to a run that is stored: collect, status, runs, cancel."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.table import Table
+
+from workers.contract.broker import broker_settings
+from workers.contract.errors import UserError
+from workers.contract.messages import Presence
+
+from .desk import Desk, finish, summary
+from .feed import Feeder
+from .progress import RunProgress, outcome_line, waiting_line
+from .questions import Questions
+from .runs import RunBusy, RunStore, delete_run, find_run, list_runs
+from .transport import LEASE, Transport
+from .workbook.reading import read_sheet
+from .workbook.writing import check_writable
+
+#: Seconds between two looks at a run that another process feeds.
+_LOOK = 0.5
+
+
+def collect(name: str, broker: str | None, out: Path, partial: bool, desk: Desk) -> int:
+    """Wait for a run that was submitted, store what comes back, and write its workbook; with ``partial``, what there is by now."""
+    check_writable(out)
+    began = time.monotonic()
+    run_id = find_run(desk.home, name)
+    with open_run_by_name(desk.home, run_id, writing=False) as store:
+        refuse_to_overwrite_the_source(Path(store.manifest.source_path), out)
+        finished, local = store.is_finished(), store.manifest.local
+    if local and not finished and not partial:
+        raise UserError(f"run {run_id} was begun without a broker: resume it by its own command, or use --partial")
+    if not finished and not local:
+        _fetch(run_id, broker, partial, desk)
+    with open_run_by_name(desk.home, run_id, writing=False) as store:
+        return finish(store, out, desk, time.monotonic() - began)
+
+
+def feed(name: str, broker: str | None, desk: Desk) -> int:
+    """Feed and collect a run until it is done, and write no workbook."""
+    run_id = find_run(desk.home, name)
+    with open_run_by_name(desk.home, run_id) as store:
+        _collect(store, broker, False, desk)
+    return 0
+
+
+def cancel(name: str, broker: str | None, desk: Desk) -> int:
+    """Stop a run everywhere: no row of it is begun any more, running ones are aborted, and what is answered is kept."""
+    run_id = find_run(desk.home, name)
+    with open_run_by_name(desk.home, run_id, writing=False) as store:
+        manifest, finished = store.manifest, store.is_finished()
+    if manifest.local:
+        raise UserError(f"run {run_id} has a server and workers of its own: stop it with Ctrl-C where it runs")
+    if finished:
+        desk.say(f"run {run_id} is finished; there is nothing to cancel")
+        return 0
+    with contextlib.closing(Transport(broker_settings(broker))) as transport:
+        transport.raise_generation(run_id, manifest.generation)  # all workers drop its rows now
+        _wait_until_let_go(transport, run_id, desk)
+        with open_run_by_name(desk.home, run_id) as store:
+            if not store.is_finished():  # nobody was at work on it
+                Feeder(transport, store, questions_in(store), manifest.window, desk.say).cancel()
+            desk.say(f"run {run_id} is cancelled: {outcome_line(store.tally())}")
+            desk.tell(summary(store))
+    return 0
+
+
+def status(name: str | None, broker: str | None, desk: Desk) -> int:
+    """Show one run or all, and the workers and queues of a broker if one is named."""
+    names = [find_run(desk.home, name)] if name else list_runs(desk.home)
+    summaries = []
+    for store in _readable(names, desk):
+        summaries.append(summary(store))
+        desk.say(f"{store.manifest.run_id}  {store.manifest.served_name}  {outcome_line(store.tally())}")
+    if not names:
+        desk.say(f"no runs in {desk.home}")
+    workers: list[Presence] = []
+    if broker is not None:
+        with contextlib.closing(Transport(broker_settings(broker))) as transport:
+            workers = transport.workers()
+            waiting = {served: sum(transport.queue_lengths(served).values()) for served in {worker.served_name for worker in workers}}
+        _show_workers(workers, waiting, desk)
+    desk.tell({"runs": summaries, "workers": [worker.model_dump(mode="json") for worker in workers]})
+    return 0
+
+
+def runs(delete: str | None, desk: Desk) -> int:
+    """List the runs of a home, or delete one."""
+    if delete is not None:
+        run_id = find_run(desk.home, delete)
+        delete_run(desk.home, run_id)
+        desk.say(f"run {run_id} is deleted")
+        return 0
+    table = Table("run", "begun", "served name", "source", "rows", "stored", "answered", box=None, pad_edge=False)
+    summaries = []
+    for store in _readable(list_runs(desk.home), desk):
+        manifest, tally = store.manifest, store.tally()
+        summaries.append(summary(store))
+        source, begun = Path(manifest.source_path).name, manifest.created_at[:19]
+        cells = (manifest.run_id, begun, manifest.served_name, source, tally.rows, tally.stored, tally.answered)
+        table.add_row(*map(str, cells))
+    desk.console.print(table) if summaries else desk.say(f"no runs in {desk.home}")
+    desk.tell({"runs": summaries})
+    return 0
+
+
+def open_run_by_name(home: Path, name: str, *, writing: bool = True) -> RunStore:
+    """Open the run that a name stands for. Raises UserError."""
+    store = RunStore.open(home, find_run(home, name), writing=writing)
+    assert store is not None, "find_run returns runs that exist"
+    return store
+
+
+def _readable(names: list[str], desk: Desk) -> Iterator[RunStore]:
+    """Open runs one after the other to look at them; one that is damaged is said and passed over."""
+    for name in names:
+        try:
+            with open_run_by_name(desk.home, name, writing=False) as store:
+                yield store
+        except UserError as error:
+            desk.say(f"{name}  {error}")
+
+
+def questions_in(store: RunStore) -> Questions:
+    """Return the questions of a run from its own copy of the workbook."""
+    with store.source() as source:
+        sheet = read_sheet(source, store.manifest.sheet, store.manifest.question_column)
+    return Questions(sheet.questions(), store.manifest, store.reopened())
+
+
+def refuse_to_overwrite_the_source(source: Path, out: Path) -> None:
+    """Raise UserError if the output is the workbook that was read."""
+    if (out.exists() and source.exists() and out.samefile(source)) or out.absolute() == source.absolute():
+        raise UserError(f"the output {out} is the workbook itself; give it another name with -o")
+
+
+def _fetch(run_id: str, broker: str | None, partial: bool, desk: Desk) -> None:
+    """Bring a run home, or wait for the process that is at it already."""
+    while True:
+        try:
+            with open_run_by_name(desk.home, run_id) as store:
+                _collect(store, broker, partial, desk)
+                return
+        except RunBusy as busy:
+            if partial:
+                return
+            desk.say(f"{str(busy).partition(';')[0]}; waiting for it")
+            _follow(run_id, desk)
+
+
+def _collect(store: RunStore, broker: str | None, partial: bool, desk: Desk) -> None:
+    if store.is_finished():
+        return
+    with contextlib.closing(Transport(broker_settings(broker))) as transport:
+        feeder = Feeder(transport, store, questions_in(store), store.manifest.window, desk.say)
+        if partial:
+            feeder.collect_once()
+            return
+        with RunProgress(desk.console, store.tally()) as progress:
+            feeder.run(progress.watch)
+
+
+def _follow(run_id: str, desk: Desk) -> None:
+    """Wait until a run is finished, or until the process that was at it is no more."""
+    with waiting_line(desk.console, f"run {run_id} is fed by another process …") as line:
+        began = time.monotonic()
+        while True:
+            time.sleep(_LOOK)
+            with open_run_by_name(desk.home, run_id, writing=False) as store:
+                if store.is_finished():
+                    return
+            with contextlib.suppress(RunBusy), open_run_by_name(desk.home, run_id):
+                return
+            line(time.monotonic() - began)
+
+
+def _wait_until_let_go(transport: Transport, run_id: str, desk: Desk) -> None:
+    holder, end = transport.holder(run_id), time.monotonic() + LEASE + 5
+    if holder:
+        desk.say(f"{holder} is told to stop")
+    while transport.holder(run_id) == holder != "" and time.monotonic() < end:
+        time.sleep(_LOOK)
+
+
+def _show_workers(workers: list[Presence], waiting: dict[str, int], desk: Desk) -> None:
+    if not workers:
+        desk.say("no workers")
+        return
+    table = Table("worker", "served name", "GPU", "in flight", "rows waiting", box=None, pad_edge=False)
+    for worker in workers:
+        table.add_row(
+            worker.worker,
+            worker.served_name,
+            worker.gpu or "-",
+            f"{worker.in_flight}/{worker.max_in_flight}",
+            str(waiting[worker.served_name]),
+        )
+    desk.console.print(table)

@@ -1,0 +1,152 @@
+"""What Redis knows of the attempts at a row: whether it is settled, who is at it, and how often an engine ended over it."""
+
+import json
+import time
+from collections.abc import Iterable
+from typing import Any, NamedTuple, cast
+
+import redis
+
+from .contract import broker
+
+#: A worker that is killed leaves its rows one death each; one that saw its engine die adds another, since then a row may be the cause.
+ENGINE_DEATH = 2
+
+
+class Standing(NamedTuple):
+    """How it stands with a row when a worker gets its message."""
+
+    #: Nothing is left to do: the run was cancelled or asks anew, the answer is stored, or its result waits for the collector.
+    settled: bool
+    #: The incarnation of the worker that is at it; empty if nobody is.
+    holder: str
+    #: Ends of engines that had this row, weighed by ``ENGINE_DEATH``; and those of engines that had nothing else.
+    deaths: int
+    alone: int
+
+
+class Attempts:
+    """The attempts of one worker process (``me``: a name that no other process ever has) at the rows it gets."""
+
+    def __init__(self, client: redis.Redis, me: str, patience: float = 1.5 * broker.HEARTBEAT) -> None:
+        self._redis, self._me, self._patience = client, me, patience
+        self._silent_since: dict[str, float] = {}
+        self._seen: set[tuple[str, int]] = set()
+
+    def claim(self, task_id: str) -> Standing:
+        """Claim a row if nobody has it, and return how it stands; it is ours if the holder is us and it is not settled.
+
+        The row counts as begun from now on: if this process ends without another word, that is a death (see ``wait``).
+        """
+        run_id, row, generation = broker.parse_task_id(task_id)
+        claims, deaths = broker.claims_key(run_id, generation), broker.deaths_key(run_id, generation)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.get(broker.generation_key(run_id))
+        pipe.getbit(broker.stored_key(run_id, generation), row)
+        pipe.exists(broker.result_key(task_id))
+        pipe.hsetnx(claims, str(row), self._me)
+        pipe.hget(claims, str(row))
+        pipe.hmget(deaths, [str(row), f"{row}:alone"])
+        pipe.hincrby(deaths, str(row), 1)
+        if (run_id, generation) not in self._seen:
+            self._seen.add((run_id, generation))
+            pipe.expire(claims, broker.STORED_TTL)
+            pipe.expire(deaths, broker.STORED_TTL)
+        current, stored, result, claimed, holder, (counted, alone), *_ = pipe.execute()
+        standing = Standing(
+            settled=generation < int(current or 0) or bool(stored) or bool(result),
+            holder=cast(bytes, holder).decode(),
+            deaths=int(counted or 0),
+            alone=int(alone or 0),
+        )
+        if standing.settled and claimed:
+            self.end(task_id)
+        elif not claimed:
+            self.wait(task_id)
+        return standing
+
+    def release(self, task_id: str, holder: str) -> None:
+        """Remove the claim of a worker that is no more; whoever claims the row next gets it."""
+        run_id, row, generation = broker.parse_task_id(task_id)
+        claims = broker.claims_key(run_id, generation)
+
+        def remove(pipe: Any) -> None:
+            held = pipe.hget(claims, str(row))
+            pipe.multi()
+            if held == holder.encode():
+                pipe.hdel(claims, str(row))
+
+        self._redis.transaction(remove, claims)
+
+    def is_gone(self, served_name: str, holder: str) -> bool:
+        """Say whether the process behind a claim is no more: another one has its name, or nobody has heard of it for long enough.
+
+        After an outage of Redis nobody has been heard of for a moment.
+        """
+        presence = cast(bytes | None, self._redis.get(broker.presence_key(served_name, holder.rpartition("#")[0])))
+        if presence is not None:
+            self._silent_since.pop(holder, None)
+            return bool(json.loads(presence)["incarnation"] != holder)
+        now = time.monotonic()
+        return now - self._silent_since.setdefault(holder, now) >= self._patience
+
+    def wait(self, task_id: str) -> None:
+        """Write down that the engine does not have the row yet."""
+        self._count(task_id, -1, alone=False)
+
+    def begin(self, task_id: str, *, alone: bool) -> None:
+        """Write down that the engine gets a row that had to wait."""
+        self._count(task_id, 1, alone=alone)
+
+    def give_back(self, task_id: str, *, begun: bool, alone: bool) -> None:
+        """Let go of a row that others shall answer; the engine was not hurt."""
+        if begun:
+            self._count(task_id, -1, alone=alone)
+        self._forget(task_id, deaths=False)
+
+    def blame(self, task_id: str, *, alone: bool) -> None:
+        """Let go of a row that the engine had when it died."""
+        self._count(task_id, ENGINE_DEATH - 1, alone=alone)
+        self._forget(task_id, deaths=False)
+
+    def end(self, task_id: str) -> None:
+        """Forget what was noted of a row that nobody will collect; of others the collector forgets it with the result."""
+        self._forget(task_id, deaths=True)
+
+    def withdraw_if_late(self, task_id: str) -> None:
+        """Remove a result that was stored after the row was settled: we were cut off, or the run was cancelled. Nobody would collect it.
+
+        Asked after the result is stored, since the collector marks a row as stored in the transaction that removes its result.
+        """
+        run_id, row, generation = broker.parse_task_id(task_id)
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.get(broker.generation_key(run_id))
+        pipe.getbit(broker.stored_key(run_id, generation), row)
+        current, stored = pipe.execute()
+        if stored or generation < int(current or 0):
+            self._redis.unlink(broker.result_key(task_id))
+            self.end(task_id)
+
+    def superseded(self, task_ids: Iterable[str]) -> list[str]:
+        """Return those of the rows whose run was cancelled or asks anew by now."""
+        ids = list(task_ids)
+        runs = sorted({broker.parse_task_id(task_id)[0] for task_id in ids})
+        values = cast(list[bytes | None], self._redis.mget([broker.generation_key(run) for run in runs])) if runs else []
+        current = {run: int(value or 0) for run, value in zip(runs, values, strict=True)}
+        return [task_id for task_id in ids if (parsed := broker.parse_task_id(task_id))[2] < current[parsed[0]]]
+
+    def _count(self, task_id: str, by: int, *, alone: bool) -> None:
+        run_id, row, generation = broker.parse_task_id(task_id)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hincrby(broker.deaths_key(run_id, generation), str(row), by)
+        if alone:
+            pipe.hincrby(broker.deaths_key(run_id, generation), f"{row}:alone", by)
+        pipe.execute()
+
+    def _forget(self, task_id: str, *, deaths: bool) -> None:
+        run_id, row, generation = broker.parse_task_id(task_id)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hdel(broker.claims_key(run_id, generation), str(row))
+        if deaths:
+            pipe.hdel(broker.deaths_key(run_id, generation), str(row), f"{row}:alone")
+        pipe.execute()
