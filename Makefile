@@ -5,13 +5,19 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCKED := --no-deps --require-hashes
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --overrides requirements/overrides.txt
 
-.PHONY: demo test check install system bench lock clean
+.PHONY: demo test chaos million check install system bench lock clean
 
 demo: system .venv/.demo  ## answer the example workbook with the demo model
 	$(BIN)/kotae run examples/questions.xlsx -o demo.xlsx --model demo --max-tokens 128 --enforce-format
 
 test: system check  ## every check and every test
 	$(BIN)/python -m pytest
+
+chaos: system .venv/.dev  ## every fault at full size, an hour; the figures go to chaos.jsonl
+	KOTAE_CHAOS=long KOTAE_CHAOS_TABLE=$(CURDIR)/chaos.jsonl $(BIN)/python -m pytest -n0 --timeout 3000 tests/chaos
+
+million: .venv/.dev  ## a million rows through the echo engine, some hours on two cores
+	$(BIN)/python -m benchmarks.echo_rows --rows 1000000 --window 20000 --delay 0.1
 
 check: .venv/.dev  ## style, types, arrows
 	$(BIN)/ruff check .
