@@ -209,6 +209,7 @@ def test_a_worker_told_to_stop_ends_within_its_grace_and_the_other_has_its_rows_
     eventually(lambda: len(leaving.ledger.running) == 64)
     world.start_workers(*MIXED, count=1)
     world.wait_for_workers()
+    eventually(lambda: world.queued() == 0, PATIENCE)  # handed back rows wait behind those that are queued
 
     leaving.popen.terminate()
     told = time.monotonic()

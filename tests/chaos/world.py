@@ -269,6 +269,10 @@ class World:
         """Count the rows that engines have now, as long as no process was killed."""
         return len(self.ledger.running)
 
+    def queued(self) -> int:
+        """Count the rows that no worker has fetched yet."""
+        return sum(int(self.server.client.llen(key)) for key in self.server.client.keys(f"kotae.{broker.CONTRACT_VERSION}.*"))
+
     def stored(self) -> int:
         """Count the rows that the newest run has in its store by now."""
         home = self.folder / ".kotae"
