@@ -143,5 +143,4 @@ def test_an_answer_that_somebody_else_gave_meanwhile_is_not_stored_again(
     client.setbit(broker.stored_key("cafe", 0), 0, 1)
 
     eventually(lambda: client.hlen(broker.UNACKED) == 0)
-    assert not client.exists(broker.result_key("cafe:0:0"))
-    assert not client.exists(broker.claims_key("cafe", 0))
+    eventually(lambda: not client.exists(broker.result_key("cafe:0:0"), broker.claims_key("cafe", 0)))

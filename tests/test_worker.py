@@ -52,6 +52,20 @@ def test_a_worker_says_who_it_is(start_worker: StartWorker, client: redis.Redis)
     assert not client.exists(key)
 
 
+def test_rows_that_would_only_wait_are_left_to_other_workers(start_worker: StartWorker, broker_url: str, client: redis.Redis) -> None:
+    """Near the end of a run nobody keeps rows that an idle GPU could begin."""
+    start_worker("--engine-arg", "delay=600", "--engine-arg", "max_num_seqs=4", "--max-in-flight", "200")
+    questions = [question(row=row) for row in range(100)]
+    (queue, *_) = broker.queue_names("echo")
+
+    send(broker_url, questions, "echo")
+    eventually(lambda: client.hlen(broker.UNACKED) >= 8)
+    start_worker("--engine-arg", "max_num_seqs=4")
+
+    eventually(lambda: client.llen(queue) == 0)
+    assert client.hlen(broker.UNACKED) < 30
+
+
 def test_plain_celery_works_too(start_worker: StartWorker, broker_url: str, client: redis.Redis) -> None:
     """Who has Celery under systemd already need not learn another program; and it takes the threads pool by itself."""
     command = [sys.executable, "-m", "celery", "-A", "workers.tasks", "worker", "--loglevel", "INFO"]

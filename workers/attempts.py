@@ -113,19 +113,23 @@ class Attempts:
         """Forget what was noted of a row that nobody will collect; of others the collector forgets it with the result."""
         self._forget(task_id, deaths=True)
 
-    def withdraw_if_late(self, task_id: str) -> None:
-        """Remove a result that was stored after the row was settled: we were cut off, or the run was cancelled. Nobody would collect it.
+    def withdraw_late(self, task_ids: Iterable[str]) -> None:
+        """Remove results that nobody would collect, stored after their row was settled: we were cut off, or the run was cancelled.
 
-        Asked after the result is stored, since the collector marks a row as stored in the transaction that removes its result.
+        Asked after the results are stored, since the collector marks a row as stored in the transaction that removes its result.
         """
-        run_id, row, generation = broker.parse_task_id(task_id)
+        ids = list(task_ids)
+        if not ids:
+            return
+        late = set(self.superseded(ids))
         pipe = self._redis.pipeline(transaction=False)
-        pipe.get(broker.generation_key(run_id))
-        pipe.getbit(broker.stored_key(run_id, generation), row)
-        current, stored = pipe.execute()
-        if stored or generation < int(current or 0):
-            self._redis.unlink(broker.result_key(task_id))
-            self.end(task_id)
+        for run_id, row, generation in map(broker.parse_task_id, ids):
+            pipe.getbit(broker.stored_key(run_id, generation), row)
+        late.update(task_id for task_id, stored in zip(ids, pipe.execute(), strict=True) if stored)
+        for task_id in late:
+            pipe.unlink(broker.result_key(task_id))
+            self._forget(task_id, deaths=True, pipe=pipe)
+        pipe.execute()
 
     def superseded(self, task_ids: Iterable[str]) -> list[str]:
         """Return those of the rows whose run was cancelled or asks anew by now."""
@@ -143,10 +147,11 @@ class Attempts:
             pipe.hincrby(broker.deaths_key(run_id, generation), f"{row}:alone", by)
         pipe.execute()
 
-    def _forget(self, task_id: str, *, deaths: bool) -> None:
+    def _forget(self, task_id: str, *, deaths: bool, pipe: Any = None) -> None:
         run_id, row, generation = broker.parse_task_id(task_id)
-        pipe = self._redis.pipeline(transaction=True)
-        pipe.hdel(broker.claims_key(run_id, generation), str(row))
+        commands = pipe if pipe is not None else self._redis.pipeline(transaction=True)
+        commands.hdel(broker.claims_key(run_id, generation), str(row))
         if deaths:
-            pipe.hdel(broker.deaths_key(run_id, generation), str(row), f"{row}:alone")
-        pipe.execute()
+            commands.hdel(broker.deaths_key(run_id, generation), str(row), f"{row}:alone")
+        if pipe is None:
+            commands.execute()

@@ -7,8 +7,10 @@ import socket
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -35,6 +37,8 @@ EXIT_ENGINE_DEAD = 70
 _LAST_WORDS = 4.0
 #: Seconds between two looks at the engine and at cancelled runs.
 _TICK = 1.0
+#: Fewest rows that may wait for room in an engine.
+_MIN_RESERVE = 4
 #: Where the supervisor wants to hear that rows are taken: the number of a pipe.
 READY_FD = "KOTAE_READY_FD"
 
@@ -65,6 +69,8 @@ class WorkerLife:
         self._broker_settings = broker_settings
         #: Rows taken and not done, by task id.
         self.rows: dict[str, Row] = {}
+        #: Rows whose result was stored since the last look at what was late.
+        self.done: deque[str] = deque()
         self.cohorts = Cohorts()
         #: Set once no more rows are begun.
         self.leaving = threading.Event()
@@ -76,7 +82,9 @@ class WorkerLife:
         self._stop = threading.Event()
         engine = open_engine(settings)
         self.engine: Engine = LedgerEngine(engine, settings.ledger) if settings.ledger else engine
-        self.max_in_flight = settings.max_in_flight or engine.max_in_flight
+        #: Rows that may wait for room in the engine, so that a place in its batch is taken at once when it is free.
+        self._reserve = max(_MIN_RESERVE, engine.max_in_flight // 64)
+        self.max_in_flight = settings.max_in_flight or engine.max_in_flight + self._reserve
 
     def start(self, worker: str) -> None:
         """Load the engine and claim the served name. Raises UserError where somebody can mend what is wrong."""
@@ -99,6 +107,10 @@ class WorkerLife:
         assert self._identity is not None, "start() loads the engine first"
         self._claim_served_name()
         self.redis.hset(broker.IDENTITIES_KEY, self.fingerprint, self._identity.model_dump_json())
+
+    def wants_rows(self) -> bool:
+        """Say whether another row would soon be begun: one that would only wait here is better left to other workers."""
+        return self.engine.waiting < self._reserve
 
     def submit(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
         """Run a coroutine on the engine's loop; any thread may wait for it."""
@@ -158,6 +170,8 @@ class WorkerLife:
         while celery_state.reserved_requests:
             self._hand_back()
             time.sleep(0.05)
+        with suppress(redis.RedisError):
+            self._withdraw_late()
         for _ in range(2):  # one pass of Celery's loop sends the acknowledgements, in no order
             passed = threading.Event()
             self._consumer.call_soon(passed.set)
@@ -208,6 +222,7 @@ class WorkerLife:
                 continue
             try:
                 self._drop_superseded()
+                self._withdraw_late()
                 if time.monotonic() - last >= broker.HEARTBEAT:
                     self._say_that_we_live()
                     self._keep_rows()
@@ -226,6 +241,14 @@ class WorkerLife:
             row.superseded = True
             if row.future is not None:
                 row.future.cancel()
+
+    def _withdraw_late(self) -> None:
+        done = [self.done.popleft() for _ in range(len(self.done))]
+        try:
+            self.attempts.withdraw_late(done)
+        except redis.RedisError:
+            self.done.extend(done)
+            raise
 
     def _say_that_we_live(self) -> None:
         presence = Presence(

@@ -132,8 +132,7 @@ def _row_is_done(task_id: str, state: str, **_: Any) -> None:
         return
     del _life.rows[task_id]
     if state == states.SUCCESS:
-        with suppress(redis.RedisError):
-            _life.attempts.withdraw_if_late(task_id)
+        _life.done.append(task_id)
 
 
 @signals.celeryd_init.connect
@@ -153,6 +152,8 @@ def _load_engine(sender: str, conf: Any, **_: Any) -> None:
         print(f"kotae-worker: the engine could not start: {error}", file=sys.stderr, flush=True)
         raise SystemExit(EXIT_NO_ENGINE) from error
     conf.worker_concurrency = _life.max_in_flight
+    conf.broker_transport = "workers.transport:Transport"  # here, not in the configuration: Flower reads that too
+    conf.broker_transport_options = conf.broker_transport_options | {"wants_rows": _life.wants_rows}
 
 
 @signals.worker_ready.connect

@@ -223,6 +223,7 @@ def worker_config(settings: BrokerSettings, served_name: str) -> dict[str, Any]:
     url = settings.url()
     return _common() | {
         "broker_url": url,
+        "worker_consumer": "workers.consumer:Consumer",  # lets events gather
         "result_backend": f"{PATIENT_BACKEND}+{url}",
         "task_queues": celery_queues(served_name),
         "worker_pool": "threads",  # prefork children may not have children, and an engine has some

@@ -26,12 +26,16 @@ class Generation(NamedTuple):
 class Engine(Protocol):
     """Turns conversations into text, hundreds at a time. All methods run on one event loop."""
 
-    #: How many rows at once keep the engine's batch full.
+    #: How many rows at once fill the engine's batch.
     max_in_flight: int
 
     @property
     def steps(self) -> int:
         """Count up while the engine works: one that stands still although it has rows hangs. Read from other threads."""
+
+    @property
+    def waiting(self) -> int:
+        """Return how many rows the engine has and has not begun, for want of room. Read from other threads."""
 
     def check(self) -> None:
         """Raise EngineDead if the engine is gone. Called from other threads."""

@@ -44,6 +44,8 @@ class EchoEngine:
             raise UserError(f"engine argument {'.'.join(map(str, first['loc']))}: {first['msg']} (echo knows {known})") from error
         self._settings = settings
         self.max_in_flight = self._args.max_num_seqs
+        self._places = asyncio.Semaphore(self._args.max_num_seqs)
+        self.waiting = 0
         self._dead = self._hangs = False
         self._steps_at_the_hang = 0
 
@@ -66,9 +68,8 @@ class EchoEngine:
             raise Rejected(f"no adapter {adapter!r} here: the echo engine has none")
         if sampling.enforce_format is not None:
             raise Rejected("the echo engine cannot enforce a reply format")
-        spread = self._args.delay_spread
-        await asyncio.sleep(max(0.0, self._args.delay + random.uniform(-spread, spread)))
         question = messages[-1].content
+        await self._take_time()
         self._fail_as_told(question)
         self.check()
         while self._hangs:
@@ -79,6 +80,18 @@ class EchoEngine:
 
     async def close(self) -> None:
         pass
+
+    async def _take_time(self) -> None:
+        spread = self._args.delay_spread
+        self.waiting += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self.waiting -= 1
+        try:
+            await asyncio.sleep(max(0.0, self._args.delay + random.uniform(-spread, spread)))
+        finally:
+            self._places.release()
 
     def _fail_as_told(self, question: str) -> None:
         if self._args.crash and self._args.crash in question:

@@ -27,6 +27,10 @@ class LedgerEngine:
         self.max_in_flight = engine.max_in_flight
 
     @property
+    def waiting(self) -> int:
+        return self._engine.waiting
+
+    @property
     def steps(self) -> int:
         """Count the steps of the engine inside."""
         return self._engine.steps

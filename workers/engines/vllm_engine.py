@@ -60,7 +60,7 @@ class VLLMEngine:
         self._adapters = _lora_requests(settings.adapters)
         self._args = self._engine_args()
         self.max_in_flight: int = self._args["max_num_seqs"]
-        self.steps = 0
+        self.steps = self.waiting = 0
 
     def check(self) -> None:
         if self._engine.errored:
@@ -70,7 +70,7 @@ class VLLMEngine:
         if current_platform.is_cpu():
             _prepare_cpu()
         try:
-            self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._args), stat_loggers=[lambda *_: _StepCounter(self)])
+            self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._args), stat_loggers=[lambda *_: _Observer(self)])
         except (ValueError, OSError) as error:
             raise UserError(f"vLLM cannot load {self._settings.model}: {_first_line(error)}") from error
         tokenizer = self._engine.get_tokenizer()
@@ -215,14 +215,16 @@ class VLLMEngine:
         )
 
 
-class _StepCounter(StatLoggerBase):  # type: ignore[misc]  # vLLM is not typed for us
+class _Observer(StatLoggerBase):  # type: ignore[misc]  # vLLM is not typed for us
     """Told by vLLM of every step of its engine core."""
 
     def __init__(self, engine: VLLMEngine) -> None:
         self._engine = engine
 
-    def record(self, *_: Any, **__: Any) -> None:
+    def record(self, scheduler_stats: Any = None, *_: Any, **__: Any) -> None:
         self._engine.steps += 1
+        if scheduler_stats is not None:
+            self._engine.waiting = scheduler_stats.num_waiting_reqs
 
     def log_engine_initialized(self) -> None:
         pass
