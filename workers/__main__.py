@@ -4,14 +4,14 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from .contract.broker import broker_settings, connect
 from .contract.command_line import parse_pairs, parse_values, run_command_line, warn_of_password
 from .contract.processes import end_with_parent
-from .fleet import choose_gpus, supervise
+from .fleet import choose_gpus, group_gpus, supervise
 from .settings import worker_settings
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
@@ -26,6 +26,10 @@ def main(
     name: Annotated[str, typer.Option(envvar="KOTAE_NAME", help="What producers call this model; by default the model as given.")] = "",
     broker: Annotated[str, typer.Option(envvar="KOTAE_BROKER", help="redis://host:port/db; password in KOTAE_BROKER_PASSWORD.")] = "",
     gpus: Annotated[str, typer.Option(envvar="KOTAE_GPUS", help="all, none, auto (all there are, or the CPU), or a list: 0,1.")] = "auto",
+    tensor_parallel_size: Annotated[
+        int, typer.Option(envvar="KOTAE_TENSOR_PARALLEL_SIZE", min=1, help="GPUs that share one model; so many make one worker.")
+    ] = 1,
+    quantization: Annotated[str, typer.Option(envvar="KOTAE_QUANTIZATION", help="How vLLM makes the weights smaller: fp8, ...")] = "",
     adapter: Annotated[list[str] | None, typer.Option(help="A LoRA adapter that rows may name: NAME=FOLDER. Repeatable.")] = None,
     engine_arg: Annotated[list[str] | None, typer.Option(help="An argument of the engine: KEY=VALUE. Repeatable.")] = None,
     max_in_flight: Annotated[int | None, typer.Option(envvar="KOTAE_MAX_IN_FLIGHT", help="Rows taken and not yet answered.")] = None,
@@ -48,6 +52,8 @@ def main(
         os.environ["KOTAE_ADAPTERS"] = json.dumps({key: _absolute(path) for key, path in parse_pairs("--adapter", adapter).items()})
     if engine_arg:
         os.environ["KOTAE_ENGINE_ARGS"] = json.dumps(parse_values("--engine-arg", engine_arg))
+    if given := _engine_options(tensor_parallel_size, quantization):
+        os.environ["KOTAE_ENGINE_ARGS"] = json.dumps(worker_settings().engine_args | given)
     if max_in_flight is not None:
         os.environ["KOTAE_MAX_IN_FLIGHT"] = str(max_in_flight)
     if ledger is not None:
@@ -55,7 +61,14 @@ def main(
     settings = worker_settings()
     connect(broker_settings()).close()
     chosen = [] if settings.engine == "echo" else choose_gpus(gpus)
-    raise typer.Exit(supervise(settings.served_name, chosen, log_level))
+    groups = group_gpus(chosen, settings.engine_args.get("tensor_parallel_size", 1))
+    raise typer.Exit(supervise(settings.served_name, groups, log_level))
+
+
+def _engine_options(tensor_parallel_size: int, quantization: str) -> dict[str, Any]:
+    """Return the engine arguments that have an option of their own."""
+    given: dict[str, Any] = {"tensor_parallel_size": tensor_parallel_size} if tensor_parallel_size > 1 else {}
+    return given | ({"quantization": quantization} if quantization else {})
 
 
 def _absolute(path: str) -> str:

@@ -1,4 +1,4 @@
-"""One supervised worker process per GPU, or one on the CPU."""
+"""One supervised worker process per GPU, or per group of GPUs that share a model, or one on the CPU."""
 
 import os
 import re
@@ -55,14 +55,23 @@ def choose_gpus(wanted: str) -> list[str]:
     return chosen
 
 
-def supervise(served_name: str, gpus: list[str], log_level: str) -> int:
-    """Keep one worker process per GPU running until told to stop; return the exit code.
+def group_gpus(gpus: list[str], size: int) -> list[list[str]]:
+    """Return the GPUs in groups of ``size``, each for one worker. Raises UserError if they do not come out even."""
+    if size < 1 or len(gpus) % size or (size > 1 and not gpus):
+        raise UserError(
+            f"tensor_parallel_size {size}: {len(gpus)} GPUs cannot be shared out in groups of {size}; choose others with --gpus"
+        )
+    return [gpus[first : first + size] for first in range(0, len(gpus), size)]
+
+
+def supervise(served_name: str, groups: list[list[str]], log_level: str) -> int:
+    """Keep one worker process per group of GPUs running until told to stop; return the exit code.
 
     A process that died is started again, each alone, after at most 5 s. A place whose engine dies three times in a row before it
     is ready is given up, the others go on. What fails at the very first start is somebody's mistake and ends all.
     """
     stop = _StopSignal()
-    places = [_Place(f"gpu{gpu}", {"CUDA_VISIBLE_DEVICES": gpu}) for gpu in gpus] or [
+    places = [_Place(f"gpu{'-'.join(group)}", {"CUDA_VISIBLE_DEVICES": ",".join(group)}) for group in groups] or [
         _Place(f"cpu-{os.getpid()}", {"CUDA_VISIBLE_DEVICES": ""})
     ]
     try:

@@ -147,6 +147,9 @@ def _load_engine(sender: str, conf: Any, **_: Any) -> None:
     except UserError as error:
         print(f"kotae-worker: {error}", file=sys.stderr, flush=True)
         raise SystemExit(EXIT_USER_ERROR) from error
+    except EngineDead as error:
+        print(f"kotae-worker: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(EXIT_NO_ENGINE) from error
     except Exception as error:  # Celery would log it and go on without an engine
         traceback.print_exc()
         print(f"kotae-worker: the engine could not start: {error}", file=sys.stderr, flush=True)

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,10 @@ from workers.contract.replies import layout
 from workers.settings import WorkerSettings
 
 from . import Generation, Sample
+from .compile_cache import compiled_once
 from .demo_model import DEMO, demo_model_path
+from .gpu_room import check_gpu_room
+from .root_cause import ErrorLog
 
 #: AsyncLLM's silent defaults, 128 sequences and 2,048 batched tokens, cost 20-24 % on an H200.
 _GPU_DEFAULTS: dict[str, Any] = {"max_num_seqs": 1024, "max_num_batched_tokens": 16384}
@@ -67,12 +71,7 @@ class VLLMEngine:
             raise EngineDead(_first_line(self._engine.dead_error))
 
     async def start(self) -> ModelIdentity:
-        if current_platform.is_cpu():
-            _prepare_cpu()
-        try:
-            self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._args), stat_loggers=[lambda *_: _Observer(self)])
-        except (ValueError, OSError) as error:
-            raise UserError(f"vLLM cannot load {self._settings.model}: {_first_line(error)}") from error
+        self._engine = self._load()
         tokenizer = self._engine.get_tokenizer()
         self._tokenizer: Any = await tokenizer if inspect.isawaitable(tokenizer) else tokenizer
         self._max_model_len: int = self._engine.vllm_config.model_config.max_model_len
@@ -165,6 +164,22 @@ class VLLMEngine:
         tag = {"type": "structural_tag", "format": {"type": "sequence", "elements": elements}}
         return StructuredOutputsParams(structural_tag=json.dumps(tag))
 
+    def _load(self) -> AsyncLLM:
+        if current_platform.is_cpu():
+            _prepare_cpu()
+        check_gpu_room(_gpus(), self._model, self._args, _default("gpu_memory_utilization"))
+        args = AsyncEngineArgs(**self._args)
+        with ErrorLog() as log, _compiled_once(self._args):
+            try:
+                return AsyncLLM.from_engine_args(args, stat_loggers=[lambda *_: _Observer(self)])
+            except (ValueError, OSError) as error:
+                raise UserError(f"vLLM cannot load {self._settings.model}: {_first_line(error)}") from error
+            except RuntimeError as error:
+                reason = log.reason() or _first_line(error)
+                if "out of memory" in reason:
+                    reason += "; try --tensor-parallel-size, --quantization, or a smaller --engine-arg max_num_batched_tokens"
+                raise EngineDead(f"vLLM cannot start with {self._settings.model}: {reason}") from error
+
     def _engine_args(self) -> dict[str, Any]:
         given = self._settings.engine_args
         known = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
@@ -228,6 +243,20 @@ class _Observer(StatLoggerBase):  # type: ignore[misc]  # vLLM is not typed for 
 
     def log_engine_initialized(self) -> None:
         pass
+
+
+def _compiled_once(args: dict[str, Any]) -> AbstractContextManager[None]:
+    if current_platform.is_cpu() or args.get("enforce_eager"):
+        return nullcontext()
+    return compiled_once(Path(vllm.envs.VLLM_CACHE_ROOT), vllm.__version__, torch.__version__, args)
+
+
+def _gpus() -> list[str]:
+    return [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
+
+
+def _default(name: str) -> Any:
+    return next(field.default for field in dataclasses.fields(AsyncEngineArgs) if field.name == name)
 
 
 def _cpu_defaults() -> dict[str, Any]:
