@@ -1,0 +1,134 @@
+"""How Kotae scales over the GPUs of one machine: tokens/s, efficiency, and what is left unused at the end of a run.
+
+One worker after the other joins the same server. Weak scaling asks ``--rows`` per worker, strong scaling ``--strong-rows`` whatever
+there is; each point follows a pass that warms its workers, and every pass has prompts of its own.
+
+    python -m benchmarks.scaling --gpus 0,1 --model FOLDER --engine-arg 'load_format="dummy"'
+    python -m benchmarks.scaling --engine echo --gpus ,, --engine-arg delay=0.5 --rows 300 --strong-rows 600
+"""
+
+import argparse
+import contextlib
+import random
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from producer.local import DEMO
+
+from .fleet import Fleet, Passed, Worker, machine, parse_engine_args, say, start_fleet, today
+from .ledgers import Span, spans, tail, tokens_per_second
+from .workload import Knowledge
+
+
+def main() -> None:
+    """Measure and print JSON lines as they come."""
+    given = _options()
+    gpus = given.gpus.split(",")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        start_fleet(Path(folder), given.model, given.engine, parse_engine_args(given.engine_arg)) as fleet,
+    ):
+        fleet.start_worker(gpus[0])
+        ready = fleet.wait()
+        say(
+            benchmark="scaling",
+            machine=machine(),
+            date=today(),
+            ready_after=ready,
+            engine_args=fleet.identity().engine_args,
+        )
+        alone: dict[str, float] = {}
+        counts = [count for count in (1, 2, 4, 8) if count <= len(gpus)]
+        for workers in counts:
+            for gpu in gpus[len(fleet.workers) : workers]:
+                fleet.start_worker(gpu)
+            fleet.wait()
+            _point(fleet, given, "warm-up", workers * given.rows // 2)
+            rates: dict[int, float] = {}  # where both kinds ask for the same rows, one pass is both
+            for kind, rows in (("weak", workers * given.rows), ("strong", given.strong_rows)):
+                if rows and rows not in rates:
+                    rates[rows] = statistics.median(_point(fleet, given, kind, rows) for _ in range(given.repeat))
+                if rows:
+                    rate = rates[rows] / workers
+                    say(efficiency=kind, workers=workers, value=round(rate / alone.setdefault(kind, rate), 3))
+        for knowledge in given.order:
+            _point(fleet, given, f"order {knowledge}", given.strong_rows, knowledge)
+        if given.kill:
+            _kill(fleet, given)
+
+
+def _options() -> argparse.Namespace:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--gpus", default="", help="ids with commas between them; empty ones are workers on the CPU")
+    options.add_argument("--model", default=DEMO)
+    options.add_argument("--engine", default="vllm")
+    options.add_argument("--engine-arg", action="append", default=[], help="KEY=JSON")
+    options.add_argument("--rows", type=int, default=2048, help="rows per worker, for weak scaling")
+    options.add_argument("--strong-rows", type=int, default=4096)
+    options.add_argument("--mean-tokens", type=int, default=250)
+    options.add_argument("--max-tokens", type=int, default=1024)
+    options.add_argument("--repeat", type=int, default=1)
+    options.add_argument("--order", action="append", default=[], choices=["none", "good", "perfect"], help="also send the longest first")
+    options.add_argument("--kill", action="store_true", help="also kill the engine of the last worker in the middle of a pass")
+    return options.parse_args()
+
+
+def _point(fleet: Fleet, given: argparse.Namespace, kind: str, rows: int, knowledge: Knowledge = "none") -> float:
+    passed = fleet.ask(fleet.new_pass(rows, given.max_tokens), given.mean_tokens, knowledge)
+    engines = _engines(fleet, passed)
+    say(
+        kind=kind,
+        workers=len(fleet.workers),
+        **passed.rate(),
+        rows_per_worker=[len(engine) for engine in engines],
+        first_start=round(min(span.start for engine in engines for span in engine) - passed.began, 2),
+        tail=tail(engines),
+        per_second=tokens_per_second(engines, passed.sizes, passed.began),
+    )
+    return passed.tokens / passed.seconds
+
+
+def _engines(fleet: Fleet, passed: Passed) -> list[list[Span]]:
+    return [spans(worker.ledger, passed.run_id) for worker in fleet.workers]
+
+
+def _kill(fleet: Fleet, given: argparse.Namespace) -> None:
+    """Kill the engine core of the last worker at a third of the rows, and look at what the others do until it is back."""
+    victim, killed = fleet.workers[-1], 0.0
+
+    def watch(share: float) -> None:
+        nonlocal killed
+        if share > 1 / 3 and not killed:
+            killed = time.time()
+            _engine_core(victim).kill()
+
+    passed = fleet.ask(fleet.new_pass(given.strong_rows, given.max_tokens), given.mean_tokens, watch=watch)
+    engines = _engines(fleet, passed)
+    back = min((span.start for span in engines[-1] if span.start > killed + 1), default=passed.ended)
+    others = tokens_per_second(engines[:-1], passed.sizes, passed.began, 2.0)
+    at, until = int((killed - passed.began) / 2), int((min(back, passed.ended - 10) - passed.began) / 2)
+    before, during = others[at - 4 : at], others[at + 1 : until]
+    say(
+        kind="kill -9 of an engine core",
+        **passed.rate(),
+        rows_stored=passed.rows,
+        back_after=round(back - killed, 1),
+        others_before=before,
+        others_during=during,
+        lowest_over_before=round(min(during, default=0.0) / (sum(before) / max(1, len(before)) or 1), 3),
+    )
+
+
+def _engine_core(worker: Worker) -> psutil.Process:
+    processes = psutil.Process(worker.process.pid).children(recursive=True)
+    with contextlib.suppress(StopIteration):
+        return next(process for process in processes if "EngineCore" in " ".join([process.name(), *process.cmdline()]))
+    return random.choice(processes)  # an engine without a process of its own: whatever is hit
+
+
+if __name__ == "__main__":
+    main()
