@@ -37,10 +37,10 @@ def main() -> None:
         worker = fleet.start_worker(given.kotae_gpu)
         say(kotae_ready_after=fleet.wait())
         identity = fleet.identity()
-        offline = stack.enter_context(_offline(identity, given.offline_gpu))
+        offline = stack.enter_context(_offline(identity, given.offline_gpu, home / "offline.log"))
         ratios = []
         for pair in range(given.pairs + 1):  # the first pair warms both sides
-            plan = fleet.new_pass(given.rows, given.max_tokens)
+            plan = fleet.new_pass(given.rows if pair else given.rows // 2, given.max_tokens)
             kotae = fleet.ask(plan, given.mean_tokens)
             plain = _plain(plan, fleet, kotae, offline)
             ratios.append(kotae.tokens / kotae.seconds / plain["tokens_per_s"])
@@ -110,7 +110,7 @@ def _sampling(question: Question, seeded: bool) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _offline(identity: ModelIdentity, gpu: str) -> Iterator["subprocess.Popen[str]"]:
+def _offline(identity: ModelIdentity, gpu: str, log: Path) -> Iterator["subprocess.Popen[str]"]:
     """Start offline vLLM with the engine arguments that Kotae's worker says it has."""
     model = identity.model
     if model == DEMO:
@@ -119,8 +119,10 @@ def _offline(identity: ModelIdentity, gpu: str) -> Iterator["subprocess.Popen[st
         model = str(demo_model_path())
     environment = os.environ | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})
     command = [sys.executable, "-m", "benchmarks.offline"]
-    log = subprocess.DEVNULL
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment) as process:
+    with (
+        log.open("wb") as errors,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process,
+    ):
         try:
             _ask(process, {"model": model, "engine_args": identity.engine_args})
             yield process

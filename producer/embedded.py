@@ -28,16 +28,16 @@ def main() -> None:
             password = secrets.token_urlsafe(24)
             with redis.Redis(unix_socket_path=str(socket)) as client:
                 client.config_set("requirepass", password)
-            with redis.Redis(unix_socket_path=str(socket), password=password, socket_timeout=None) as client:
+            with redis.Redis(unix_socket_path=str(socket), password=password) as client:
                 port = _open_port(client)
-                threading.Thread(target=_end_with_server, args=(client,), daemon=True).start()
+            threading.Thread(target=_end_with_server, args=(str(socket), password), daemon=True).start()
             print(f"redis://:{password}@127.0.0.1:{port}/0", flush=True)
             sys.stdin.buffer.read()
 
 
-def _end_with_server(client: "redis.Redis") -> None:
+def _end_with_server(socket: str, password: str) -> None:
     """End this process when the server has ended by itself: whoever waits for answers learns it at once."""
-    with contextlib.suppress(redis.RedisError):
+    with contextlib.suppress(redis.RedisError), redis.Redis(unix_socket_path=socket, password=password, socket_timeout=None) as client:
         client.blpop(["kotae.never"], timeout=0)
     os.kill(os.getpid(), signal.SIGTERM)
 
