@@ -1,4 +1,4 @@
-"""A LoRA adapter of random numbers, strong enough to change what the demo model says, and what the merged model would say."""
+"""LoRA adapters of random numbers: one that changes what the demo model says, spoilt ones, and what the merged model would say."""
 
 import json
 from pathlib import Path
@@ -13,15 +13,16 @@ LAYERS, HIDDEN, RANK, ALPHA = 30, 576, 8, 16
 OUTPUTS = {"q_proj": 576, "v_proj": 192}
 
 
-def make_adapter(folder: Path) -> Path:
-    """Write an adapter for the demo model."""
+def make_adapter(folder: Path, strength: float = 0.3, inside: str = "model.layers", hidden: int = HIDDEN, rank: int = RANK) -> Path:
+    """Write an adapter for the demo model; other values than the defaults spoil it."""
+    folder.mkdir(exist_ok=True)
     random = torch.Generator().manual_seed(0)
     weights = {}
     for layer in range(LAYERS):
         for module, outputs in OUTPUTS.items():
-            name = f"base_model.model.model.layers.{layer}.self_attn.{module}"
-            weights[f"{name}.lora_A.weight"] = torch.randn(RANK, HIDDEN, generator=random) / 80
-            weights[f"{name}.lora_B.weight"] = torch.randn(outputs, RANK, generator=random) * 0.3
+            name = f"base_model.model.{inside}.{layer}.self_attn.{module}"
+            weights[f"{name}.lora_A.weight"] = torch.randn(rank, hidden, generator=random) / 80
+            weights[f"{name}.lora_B.weight"] = torch.randn(outputs, rank, generator=random) * strength
     save_file(weights, folder / "adapter_model.safetensors")
     config = {"peft_type": "LORA", "r": RANK, "lora_alpha": ALPHA, "target_modules": list(OUTPUTS), "task_type": "CAUSAL_LM"}
     (folder / "adapter_config.json").write_text(json.dumps(config | {"bias": "none", "base_model_name_or_path": "demo"}))

@@ -244,7 +244,7 @@ def vllm_life(valkey_url: str, vllm_ledger: Path, adapter: Path) -> Iterator[Any
             model="demo",
             name="demo-model",
             adapters={"tuned": str(adapter)},
-            engine_args={"max_num_seqs": 64, "max_model_len": 2048},
+            engine_args={"max_num_seqs": 64, "max_model_len": 2048, "max_loras": 4},
             ledger=vllm_ledger,
         )
         life = WorkerLife(settings, broker.broker_settings(valkey_url))

@@ -216,6 +216,46 @@ def test_an_adapter_answers_as_the_merged_model_would_and_only_its_own_rows(vllm
     assert plain != mixed[1]
 
 
+@pytest.mark.parametrize("spoilt", [{"strength": 0.0}, {"inside": "decoder.blocks"}], ids=["all zero", "named for another model"])
+def test_an_adapter_that_changes_nothing_is_refused_and_the_engine_lives(
+    vllm_life: Any, vllm: Bench, tmp_path: Path, spoilt: dict[str, Any]
+) -> None:
+    """vLLM takes an adapter whose names fit nothing without a word, and the base model answers under its name."""
+    from vllm.lora.request import LoRARequest
+
+    from tests.adapter import make_adapter
+
+    engine: Any = vllm_life.engine._engine
+    lora = LoRARequest("bad", 7, str(make_adapter(tmp_path, **spoilt)))
+
+    async def add() -> None:
+        base = [await engine._read_canary(f"test-{number}", None) for number in range(2)]
+        try:
+            await engine._add_adapter(lora, base)
+        finally:
+            await engine._engine.remove_lora(lora.lora_int_id)
+
+    with pytest.raises(UserError, match="adapter bad changes nothing") as error:
+        vllm_life.submit(add()).result()
+    assert "\n" not in str(error.value)
+    assert vllm.ask(question())[0].completions
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "says"),
+    [({"hidden": 512}, "is for another model: lora_A .* 8 x 512"), ({"rank": 16}, "says rank 8, and .* has rank 16")],
+    ids=["of another width", "of another rank than it says"],
+)
+def test_an_adapter_of_another_shape_is_refused_before_the_model_is_loaded(
+    vllm_life: Any, tmp_path: Path, spoilt: dict[str, Any], says: str
+) -> None:
+    """vLLM uses a part of an adapter that is made for a narrower model."""
+    from tests.adapter import make_adapter
+
+    with pytest.raises(UserError, match=says):
+        open_engine(WorkerSettings(model="demo", adapters={"bad": str(make_adapter(tmp_path, **spoilt))}))
+
+
 def test_an_aborted_row_stops_generating(vllm: Bench) -> None:
     """A timed-out row that went on would eat the batch of the others."""
     began = time.monotonic()
@@ -232,7 +272,7 @@ def test_an_aborted_row_stops_generating(vllm: Bench) -> None:
         ({"model": "/nope"}, "no model at /nope"),
         ({"engine_args": {"max_num_seq": 3}}, "did you mean max_num_seqs"),
         ({"engine_args": {"model": "x"}}, "use --model"),
-        ({"adapters": {"mine": "/nope"}}, "adapter mine"),
+        ({"adapters": {"mine": "/nope"}}, "adapter mine: there is no folder /nope"),
     ],
 )
 def test_what_vllm_cannot_load_is_said_in_one_line_before_loading(vllm_life: Any, settings: dict[str, Any], says: str) -> None:
@@ -250,6 +290,8 @@ def test_the_identity_names_the_weights(vllm_life: Any) -> None:
     assert (identity.engine, identity.max_model_len) == ("vllm", 2048)
     assert len(identity.weights) == 16
     assert json.loads(identity.model_dump_json())["versions"]["torch"].startswith("2.")
+    assert identity.canary
+    assert identity.adapter_canaries["tuned"] not in ("", identity.canary)
 
 
 def test_the_prompt_is_the_models_own_chat_template(vllm: Bench) -> None:

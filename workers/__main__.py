@@ -37,6 +37,13 @@ def main(
     hang_seconds: Annotated[
         float, typer.Option(envvar="KOTAE_HANG_SECONDS", help="Seconds without a step of a busy engine after which it counts as dead.")
     ] = 180.0,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            envvar="KOTAE_METRICS_PORT", min=1, max=65535, help="Serve Prometheus metrics here; of several workers, each the next port."
+        ),
+    ] = None,
+    metrics_host: Annotated[str, typer.Option(envvar="KOTAE_METRICS_HOST", help="Address on which metrics are served.")] = "127.0.0.1",
     ledger: Annotated[Path | None, typer.Option(envvar="KOTAE_LEDGER", help="File in which the engine writes every row it starts.")] = None,
     log_level: Annotated[LogLevel, typer.Option(envvar="KOTAE_LOG_LEVEL", help="DEBUG, INFO, WARNING or ERROR.")] = "WARNING",
 ) -> None:
@@ -58,11 +65,12 @@ def main(
         os.environ["KOTAE_MAX_IN_FLIGHT"] = str(max_in_flight)
     if ledger is not None:
         os.environ["KOTAE_LEDGER"] = str(ledger.absolute())
+    os.environ["KOTAE_METRICS_HOST"] = metrics_host
     settings = worker_settings()
     connect(broker_settings()).close()
     chosen = [] if settings.engine == "echo" else choose_gpus(gpus)
     groups = group_gpus(chosen, settings.engine_args.get("tensor_parallel_size", 1))
-    raise typer.Exit(supervise(settings.served_name, groups, log_level))
+    raise typer.Exit(supervise(settings.served_name, groups, log_level, metrics_port))
 
 
 def _engine_options(tensor_parallel_size: int, quantization: str) -> dict[str, Any]:

@@ -64,8 +64,10 @@ def group_gpus(gpus: list[str], size: int) -> list[list[str]]:
     return [gpus[first : first + size] for first in range(0, len(gpus), size)]
 
 
-def supervise(served_name: str, groups: list[list[str]], log_level: str) -> int:
+def supervise(served_name: str, groups: list[list[str]], log_level: str, metrics_port: int | None = None) -> int:
     """Keep one worker process per group of GPUs running until told to stop; return the exit code.
+
+    The first serves its metrics on ``metrics_port``, each further one on the next port.
 
     A process that died is started again, each alone, after at most 5 s. A place whose engine dies three times in a row before it
     is ready is given up, the others go on. What fails at the very first start is somebody's mistake and ends all.
@@ -74,6 +76,9 @@ def supervise(served_name: str, groups: list[list[str]], log_level: str) -> int:
     places = [_Place(f"gpu{'-'.join(group)}", {"CUDA_VISIBLE_DEVICES": ",".join(group)}) for group in groups] or [
         _Place(f"cpu-{os.getpid()}", {"CUDA_VISIBLE_DEVICES": ""})
     ]
+    if metrics_port is not None:
+        for port, place in enumerate(places, start=metrics_port):
+            place.env["KOTAE_METRICS_PORT"] = str(port)
     try:
         while not stop.wait(0.2):
             for place in places:

@@ -25,6 +25,7 @@ from .contract.fingerprint import fingerprint_identity
 from .contract.messages import Answer, ModelIdentity, Presence
 from .engines import Engine, open_engine
 from .engines.ledger import LedgerEngine
+from .metrics import serve_metrics
 from .settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,8 @@ class WorkerLife:
         """Load the engine and claim the served name. Raises UserError where somebody can mend what is wrong."""
         self.worker, self.me = worker, f"{worker}#{uuid.uuid4().hex[:12]}"
         self.attempts = Attempts(self._patient_redis, self.me)
+        if self.settings.metrics_port is not None:
+            serve_metrics(self.settings.metrics_host, self.settings.metrics_port)
         with broker.explaining(self._broker_settings):
             self._check_clock()
             threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()

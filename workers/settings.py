@@ -29,6 +29,9 @@ class WorkerSettings(BaseSettings):
     drain_seconds: float = Field(default=30.0, ge=0)
     #: Seconds without a step of the engine, although it has rows, after which it counts as dead.
     hang_seconds: float = Field(default=180.0, gt=0)
+    #: Where this process serves Prometheus metrics; by default nowhere.
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
     #: Append-only file in which the engine writes every row it starts and ends, for those who check us.
     ledger: Path | None = None
 

@@ -9,6 +9,8 @@ from .messages import ModelIdentity
 #: Read from the start, the end and evenly spaced places of every large file.
 _SAMPLE = 64 * 1024
 _SAMPLES = 64
+#: What differs between hosts that give the same answers, or only shows what the rest decides.
+_NOT_DECISIVE = {"model", "revision", "engine_args", "engine_version", "enforces_format", "canary", "adapter_canaries", "versions"}
 
 
 def fingerprint_folder(folder: Path) -> str:
@@ -31,7 +33,7 @@ def fingerprint_identity(identity: ModelIdentity) -> str:
     Paths, hosts, versions and what only decides the speed do not count: two hosts that hold the same model at different places
     may share its name.
     """
-    decisive = identity.model_dump(exclude={"model", "engine_args", "engine_version", "enforces_format", "versions"})
+    decisive = identity.model_dump(exclude=_NOT_DECISIVE)
     if not identity.weights:
         decisive["model"] = identity.model
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]

@@ -161,6 +161,8 @@ class ModelIdentity(Message):
     model: str
     #: What the engine was given, as far as it was not left to its defaults.
     engine_args: dict[str, Any] = Field(default_factory=dict)
+    #: The commit of a model from a hub.
+    revision: str = ""
     #: Hash of the weights' files (see ``fingerprint.py``); empty for an engine without weights.
     weights: str = ""
     #: Adapter name -> hash of its files.
@@ -170,6 +172,9 @@ class ModelIdentity(Message):
     quantization: str = ""
     max_model_len: int | None = None
     enforces_format: bool = False
+    #: The first words of the reply to a fixed question, by the model alone and by it with each adapter.
+    canary: str = ""
+    adapter_canaries: dict[str, str] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
 
 

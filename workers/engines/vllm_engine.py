@@ -36,7 +36,8 @@ from workers.contract.messages import ChatMessage, ModelIdentity, Sampling
 from workers.contract.replies import layout
 from workers.settings import WorkerSettings
 
-from . import Generation, Sample
+from . import Generation, Sample, canary
+from .adapters import check_adapter, max_lora_rank
 from .compile_cache import compiled_once
 from .demo_model import DEMO, demo_model_path
 from .gpu_room import check_gpu_room
@@ -49,7 +50,6 @@ _GPU_DEFAULTS: dict[str, Any] = {"max_num_seqs": 1024, "max_num_batched_tokens":
 _CPU_DEFAULTS: dict[str, Any] = {"max_num_seqs": 256, "enforce_eager": True, "enable_chunked_prefill": False}
 #: The demo model can do 8,192; less makes it start sooner.
 _DEMO_MAX_MODEL_LEN = 4096
-_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 #: An enforced reply must leave room for some words between its tags.
 _MIN_FREE_TOKENS = 16
 _HELLO = ({"role": "user", "content": "Hello"},)
@@ -77,12 +77,9 @@ class VLLMEngine:
         self._max_model_len: int = self._engine.vllm_config.model_config.max_model_len
         self._enforces_format = _can_bound_tokens()
         self._check_chat_template()
-        for lora in self._adapters.values():  # a bad adapter given to generate() would kill the engine
-            try:
-                await self._engine.add_lora(lora)
-            except Exception as error:
-                raise UserError(f"adapter {lora.lora_name} cannot be loaded: {_first_line(error)}") from error
-        return await asyncio.to_thread(self._identity)
+        base = [await self._read_canary(f"canary-{number}", None) for number in range(2)]
+        heard = {name: await self._add_adapter(lora, base) for name, lora in self._adapters.items()}
+        return await asyncio.to_thread(self._identity, base[0], heard)
 
     async def generate(self, request_id: str, messages: Sequence[ChatMessage], sampling: Sampling, adapter: str | None) -> Generation:
         if adapter is not None and adapter not in self._adapters:
@@ -112,6 +109,27 @@ class VLLMEngine:
 
     def _apply_chat_template(self, conversation: Sequence[dict[str, str]]) -> list[int]:
         return list(self._tokenizer.apply_chat_template(conversation, tokenize=True, add_generation_prompt=True, return_dict=False))
+
+    async def _add_adapter(self, lora: LoRARequest, base: Sequence[canary.Reading]) -> canary.Reading:
+        """Load an adapter and see that it is heard. One that is bad would kill the engine if generate() were the first to get it."""
+        try:
+            await self._engine.add_lora(lora)
+        except EngineDeadError:
+            raise
+        except Exception as error:
+            raise UserError(f"adapter {lora.lora_name} cannot be loaded: {_first_line(error)}") from error
+        reading = await self._read_canary(f"canary-{lora.lora_name}", lora)
+        canary.check_is_heard(lora.lora_name, reading, base)
+        return reading
+
+    async def _read_canary(self, request_id: str, lora: LoRARequest | None) -> canary.Reading:
+        params = SamplingParams(temperature=0, max_tokens=canary.TOKENS, prompt_logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY)
+        try:
+            output = await self._last_output(self.render(canary.QUESTION), params, request_id, lora)
+        except EngineDeadError as error:
+            raise EngineDead(_first_line(error)) from error
+        prompt_logprobs = tuple(next(iter(said.values())).logprob for said in output.prompt_logprobs or () if said)
+        return canary.Reading(output.outputs[0].text, prompt_logprobs)
 
     async def _last_output(self, prompt: list[int], params: SamplingParams, request_id: str, lora: LoRARequest | None) -> RequestOutput:
         last: RequestOutput | None = None
@@ -164,6 +182,9 @@ class VLLMEngine:
         tag = {"type": "structural_tag", "format": {"type": "sequence", "elements": elements}}
         return StructuredOutputsParams(structural_tag=json.dumps(tag))
 
+    def _adapter_folders(self) -> dict[str, Path]:
+        return {name: Path(lora.lora_path) for name, lora in self._adapters.items()}
+
     def _load(self) -> AsyncLLM:
         if current_platform.is_cpu():
             _prepare_cpu()
@@ -197,9 +218,11 @@ class VLLMEngine:
         if self._settings.model == DEMO:
             args["max_model_len"] = _DEMO_MAX_MODEL_LEN
         if self._adapters:
+            for name, folder in self._adapter_folders().items():
+                check_adapter(name, folder, Path(self._model))
             # vLLM's CPU code lets rows without an adapter use the last slot: one more than there are adapters stays empty.
             slots = len(self._adapters) + current_platform.is_cpu()
-            args |= {"enable_lora": True, "max_loras": slots, "max_lora_rank": _lora_rank(self._settings.adapters)}
+            args |= {"enable_lora": True, "max_loras": slots, "max_lora_rank": max_lora_rank(self._adapter_folders())}
         args |= given
         if not isinstance(args["max_num_seqs"], int) or args["max_num_seqs"] < 1:
             raise UserError(f"engine argument max_num_seqs: {args['max_num_seqs']} is not a number of rows")
@@ -211,21 +234,25 @@ class VLLMEngine:
         except Exception as error:
             raise UserError(f"{self._settings.model} has no usable chat template: {_first_line(error)}") from error
 
-    def _identity(self) -> ModelIdentity:
+    def _identity(self, base: canary.Reading, adapters: dict[str, canary.Reading]) -> ModelIdentity:
         model = self._engine.vllm_config.model_config
+        folder = _weights_folder(self._model, self._args.get("revision"))
         return ModelIdentity(
             served_name=self._settings.served_name,
             engine="vllm",
             engine_version=vllm.__version__,
             model=self._settings.model,
             engine_args={key: value for key, value in self._args.items() if key != "model"},
-            weights=fingerprint_folder(_weights_folder(self._model, self._args.get("revision"))),
-            adapters={name: fingerprint_folder(Path(lora.lora_path)) for name, lora in self._adapters.items()},
+            revision="" if Path(self._model).is_dir() else folder.name,  # a hub's cache names its folders by commit
+            weights=fingerprint_folder(folder),
+            adapters={name: fingerprint_folder(folder) for name, folder in self._adapter_folders().items()},
             chat_template=hashlib.sha256(repr(self._apply_chat_template(_HELLO)).encode()).hexdigest()[:16],
             dtype=str(model.dtype).removeprefix("torch."),
             quantization=str(model.quantization or ""),
             max_model_len=self._max_model_len,
             enforces_format=self._enforces_format,
+            canary=base.reply,
+            adapter_canaries={name: reading.reply for name, reading in adapters.items()},
             versions={"torch": torch.__version__, "transformers": transformers.__version__, "device": str(current_platform.device_type)},
         )
 
@@ -328,18 +355,3 @@ def _weights_folder(model: str, revision: str | None) -> Path:
 
 def _lora_requests(adapters: dict[str, str]) -> dict[str, LoRARequest]:
     return {name: LoRARequest(name, number, str(Path(path).expanduser())) for number, (name, path) in enumerate(adapters.items(), start=1)}
-
-
-def _lora_rank(adapters: dict[str, str]) -> int:
-    """Return the smallest rank vLLM offers that holds every adapter."""
-    needed = 0
-    for name, path in adapters.items():
-        config = Path(path).expanduser() / "adapter_config.json"
-        try:
-            needed = max(needed, int(json.loads(config.read_text())["r"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"adapter {name}: {config} does not describe a LoRA adapter") from error
-    for rank in _LORA_RANKS:
-        if needed <= rank:
-            return rank
-    raise UserError(f"an adapter has rank {needed}; vLLM takes at most {_LORA_RANKS[-1]}")
