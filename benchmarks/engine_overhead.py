@@ -21,7 +21,7 @@ from typing import Any
 
 from producer.local import DEMO
 from producer.prepare import Plan, open_run
-from workers.contract.messages import ModelIdentity, Question
+from workers.contract.messages import Question
 
 from .fleet import Fleet, Passed, machine, parse_engine_args, say, start_fleet, today
 from .ledgers import most_in_flight
@@ -35,9 +35,10 @@ def main() -> None:
         home = Path(folder)
         fleet = stack.enter_context(start_fleet(home, given.model, "vllm", parse_engine_args(given.engine_arg)))
         worker = fleet.start_worker(given.kotae_gpu)
+        offline = stack.enter_context(_offline(given.offline_gpu, home / "offline.log"))
         say(kotae_ready_after=fleet.wait())
         identity = fleet.identity()
-        offline = stack.enter_context(_offline(identity, given.offline_gpu, home / "offline.log"))
+        _ask(offline, {"model": _path(identity.model), "engine_args": identity.engine_args})  # what Kotae's worker says it has
         ratios = []
         for pair in range(given.pairs + 1):  # the first pair warms both sides
             plan = fleet.new_pass(given.rows if pair else given.rows // 2, given.max_tokens)
@@ -110,13 +111,8 @@ def _sampling(question: Question, seeded: bool) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _offline(identity: ModelIdentity, gpu: str, log: Path) -> Iterator["subprocess.Popen[str]"]:
-    """Start offline vLLM with the engine arguments that Kotae's worker says it has."""
-    model = identity.model
-    if model == DEMO:
-        from workers.engines.demo_model import demo_model_path
-
-        model = str(demo_model_path())
+def _offline(gpu: str, log: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Start offline vLLM; it loads no model before it is told which."""
     environment = os.environ | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})
     command = [sys.executable, "-m", "benchmarks.offline"]
     with (
@@ -124,10 +120,17 @@ def _offline(identity: ModelIdentity, gpu: str, log: Path) -> Iterator["subproce
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process,
     ):
         try:
-            _ask(process, {"model": model, "engine_args": identity.engine_args})
             yield process
         finally:
             process.terminate()
+
+
+def _path(model: str) -> str:
+    if model != DEMO:
+        return model
+    from workers.engines.demo_model import demo_model_path
+
+    return str(demo_model_path())
 
 
 def _ask(process: "subprocess.Popen[str]", line: dict[str, Any]) -> dict[str, Any]:

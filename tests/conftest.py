@@ -244,7 +244,8 @@ def vllm_life(valkey_url: str, vllm_ledger: Path, adapter: Path) -> Iterator[Any
             model="demo",
             name="demo-model",
             adapters={"tuned": str(adapter)},
-            engine_args={"max_num_seqs": 64, "max_model_len": 2048, "max_loras": 4},
+            # float32: in bf16, rows differ by who shares their batch
+            engine_args={"max_num_seqs": 64, "max_model_len": 2048, "max_loras": 4, "dtype": "float32"},
             ledger=vllm_ledger,
         )
         life = WorkerLife(settings, broker.broker_settings(valkey_url))
