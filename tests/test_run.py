@@ -105,8 +105,8 @@ def test_an_interrupted_run_resumes_and_asks_no_answered_row_again(kotae: Kotae,
     assert 8 <= answered < 40
     assert finished.code == 0, finished.err
     assert [row["answer"] for row in table(kotae.folder / "out.xlsx")] == [f"question {row}" for row in range(40)]
-    # Rows in flight at the interruption (at most four) were started again; an answered one was not.
-    assert len(starts(ledger)) - len(set(starts(ledger))) <= 4
+    # Rows in flight at the interruption (four in the engine, four next in line) were started again; an answered one was not.
+    assert len(starts(ledger)) - len(set(starts(ledger))) <= 8
     assert left_behind
     eventually(lambda: not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in left_behind))
 
