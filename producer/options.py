@@ -72,9 +72,9 @@ class AskOptions:
 class LocalOptions:
     """What local workers load."""
 
-    engine: Annotated[EngineName, typer.Option(envvar="KOTAE_ENGINE", help="The engine of local workers: vllm, or echo (no model).")] = (
-        "vllm"
-    )
+    engine: Annotated[
+        EngineName, typer.Option(envvar="KOTAE_ENGINE", help="The engine of local workers: vllm, unsloth, or echo (no model).")
+    ] = "vllm"
     engine_arg: Annotated[
         list[str] | None, typer.Option(envvar="KOTAE_ENGINE_ARG", help="An argument of the local engine: KEY=VALUE. Repeatable.")
     ] = None

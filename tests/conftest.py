@@ -254,6 +254,23 @@ def vllm_life(valkey_url: str, vllm_ledger: Path, adapter: Path) -> Iterator[Any
     life.stop()
 
 
+@pytest.fixture(scope="session")
+def sync_engine(engine_loop: asyncio.AbstractEventLoop, adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real vLLM in this process, driven by our own thread as Unsloth's is; wrapped as a worker wraps it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as above
+        from tests.sync_engine import DemoSyncEngine
+        from workers.engines.ledger import LedgerEngine
+
+        settings = WorkerSettings(
+            model="demo", adapters={"tuned": str(adapter)}, engine_args={"max_num_seqs": 64, "max_model_len": 2048, "dtype": "float32"}
+        )
+        engine = LedgerEngine(DemoSyncEngine(settings), tmp_path_factory.mktemp("sync") / "ledger")
+        asyncio.run_coroutine_threadsafe(engine.start(), engine_loop).result()
+    yield engine
+    asyncio.run_coroutine_threadsafe(engine.close(), engine_loop).result()
+
+
 @pytest.fixture
 def vllm_worker(vllm_life: Any, broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A Celery worker with the threads pool, on the session's vLLM engine."""

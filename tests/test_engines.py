@@ -16,6 +16,9 @@ from workers.engines import Engine, open_engine
 from workers.engines.ledger import LedgerEngine
 from workers.settings import WorkerSettings
 
+# Of vLLM in this process, where the synchronous engine runs.
+pytestmark = pytest.mark.filterwarnings("ignore:max_rollback_tokens is deprecated:DeprecationWarning")
+
 
 class Bench:
     """An engine on its loop, and questions to it."""
@@ -45,12 +48,25 @@ def echo(engine_loop: asyncio.AbstractEventLoop) -> Bench:
 
 
 @pytest.fixture
-def vllm(vllm_life: Any) -> Bench:
-    """vLLM with the demo model."""
+def asynchronous(vllm_life: Any) -> Bench:
+    """vLLM with the demo model, as `--engine vllm` runs it."""
     return Bench(vllm_life.engine, vllm_life._loop)
 
 
-@pytest.fixture(params=["echo", "vllm"])
+@pytest.fixture
+def synchronous(sync_engine: Any, engine_loop: asyncio.AbstractEventLoop) -> Bench:
+    """vLLM with the demo model, as `--engine unsloth` runs it."""
+    return Bench(sync_engine, engine_loop)
+
+
+@pytest.fixture(params=["asynchronous", "synchronous"])
+def vllm(request: pytest.FixtureRequest) -> Bench:
+    """Each engine that has a model."""
+    made: Bench = request.getfixturevalue(request.param)
+    return made
+
+
+@pytest.fixture(params=["echo", "asynchronous", "synchronous"])
 def bench(request: pytest.FixtureRequest) -> Bench:
     """Each engine in turn."""
     made: Bench = request.getfixturevalue(request.param)
@@ -217,26 +233,21 @@ def test_an_adapter_answers_as_the_merged_model_would_and_only_its_own_rows(vllm
 
 
 @pytest.mark.parametrize("spoilt", [{"strength": 0.0}, {"inside": "decoder.blocks"}], ids=["all zero", "named for another model"])
-def test_an_adapter_that_changes_nothing_is_refused_and_the_engine_lives(
-    vllm_life: Any, vllm: Bench, tmp_path: Path, spoilt: dict[str, Any]
-) -> None:
+def test_an_adapter_that_changes_nothing_is_refused_and_the_engine_lives(vllm: Bench, tmp_path: Path, spoilt: dict[str, Any]) -> None:
     """vLLM takes an adapter whose names fit nothing without a word, and the base model answers under its name."""
     from vllm.lora.request import LoRARequest
 
     from tests.adapter import make_adapter
 
-    engine: Any = vllm_life.engine._engine
+    engine: Any = vllm.engine._engine  # type: ignore[attr-defined]
     lora = LoRARequest("bad", 7, str(make_adapter(tmp_path, **spoilt)))
 
     async def add() -> None:
         base = [await engine._read_canary(f"test-{number}", None) for number in range(2)]
-        try:
-            await engine._add_adapter(lora, base)
-        finally:
-            await engine._engine.remove_lora(lora.lora_int_id)
+        await engine._add_adapter(lora, base)
 
     with pytest.raises(UserError, match="adapter bad changes nothing") as error:
-        vllm_life.submit(add()).result()
+        asyncio.run_coroutine_threadsafe(add(), vllm._loop).result()
     assert "\n" not in str(error.value)
     assert vllm.ask(question())[0].completions
 
@@ -256,13 +267,21 @@ def test_an_adapter_of_another_shape_is_refused_before_the_model_is_loaded(
         open_engine(WorkerSettings(model="demo", adapters={"bad": str(make_adapter(tmp_path, **spoilt))}))
 
 
+def unfinished(vllm: Bench) -> int:
+    """Return vLLM's own count of the rows that it still has."""
+    engine: Any = vllm.engine._engine  # type: ignore[attr-defined]
+    if hasattr(engine, "_thread"):
+        counted = asyncio.run_coroutine_threadsafe(engine._thread.call(lambda core: core.get_num_unfinished_requests()), vllm._loop)
+        return int(counted.result())
+    return int(engine._engine.output_processor.get_num_unfinished_requests())
+
+
 def test_an_aborted_row_stops_generating(vllm: Bench) -> None:
     """A timed-out row that went on would eat the batch of the others."""
     began = time.monotonic()
     vllm.ask(*[question("story", row=row, row_timeout=0.2, max_tokens=1900, ignore_eos=True) for row in range(16)])
 
-    core = vllm.engine._engine._engine  # type: ignore[attr-defined]  # vLLM's own count of what is unfinished
-    assert eventually(lambda: core.output_processor.get_num_unfinished_requests() == 0)
+    assert eventually(lambda: unfinished(vllm) == 0)
     assert time.monotonic() - began < 60
 
 

@@ -22,7 +22,9 @@ cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @cli.command()
 def main(
     model: Annotated[str, typer.Option(envvar="KOTAE_MODEL", help="Folder of a model, its name on a hub, or 'demo'.")] = "demo",
-    engine: Annotated[str, typer.Option(envvar="KOTAE_ENGINE", help="vllm, or echo (no model: for load and fault tests).")] = "vllm",
+    engine: Annotated[
+        str, typer.Option(envvar="KOTAE_ENGINE", help="vllm, unsloth, or echo (no model: for load and fault tests).")
+    ] = "vllm",
     name: Annotated[str, typer.Option(envvar="KOTAE_NAME", help="What producers call this model; by default the model as given.")] = "",
     broker: Annotated[str, typer.Option(envvar="KOTAE_BROKER", help="redis://host:port/db; password in KOTAE_BROKER_PASSWORD.")] = "",
     gpus: Annotated[str, typer.Option(envvar="KOTAE_GPUS", help="all, none, auto (all there are, or the CPU), or a list: 0,1.")] = "auto",

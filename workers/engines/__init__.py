@@ -60,6 +60,10 @@ def open_engine(settings: WorkerSettings) -> Engine:
             from .vllm_engine import VLLMEngine
 
             return VLLMEngine(settings)
+        case "unsloth":
+            from .unsloth_engine import UnslothEngine
+
+            return UnslothEngine(settings)
         case "echo":
             from .echo_engine import EchoEngine
 

@@ -23,13 +23,14 @@ def demo_model_path() -> Path:
 
     Takes about 20 s and 270 MB of the user's cache folder the first time. Raises UserError where the wheels are missing.
     """
-    folder = _cache_home() / "kotae" / _NAME
+    folder = cache_home() / "kotae" / _NAME
     if not (folder / "config.json").exists():
         _dequantize(_gguf_folder(), folder)
     return folder
 
 
-def _cache_home() -> Path:
+def cache_home() -> Path:
+    """Return the user's folder for what can be made again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 

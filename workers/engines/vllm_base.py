@@ -1,0 +1,178 @@
+"""What all engines on vLLM have in common, whichever way its batch is driven: prompts, rows, adapters, who the model is."""
+
+import abc
+import asyncio
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import transformers
+import vllm
+from vllm import SamplingParams
+from vllm.lora.request import LoRARequest
+from vllm.outputs import RequestOutput
+from vllm.platforms import current_platform
+from vllm.sampling_params import RequestOutputKind
+
+from workers.contract.errors import EngineDead, Rejected, UserError
+from workers.contract.fingerprint import fingerprint_folder
+from workers.contract.messages import ChatMessage, EngineName, ModelIdentity, Sampling
+from workers.settings import WorkerSettings
+
+from . import Generation, Sample, canary
+from .adapters import check_adapter
+from .demo_model import DEMO, demo_model_path
+from .vllm_requests import as_engine_error, can_enforce_formats, first_line, sampling_params
+
+_HELLO = ({"role": "user", "content": "Hello"},)
+
+
+class Opened(NamedTuple):
+    """What is known of a model once it is loaded."""
+
+    tokenizer: Any
+    #: ``VllmConfig``.
+    config: Any
+
+
+class VLLMFamily(abc.ABC):
+    """An engine whose rows vLLM answers. Who inherits it says how the model is loaded, and how a request is made."""
+
+    #: As settings and the sheet ``Run`` name it.
+    engine_name: EngineName
+    max_in_flight: int
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._model = _resolve_model(settings.model)
+        self._adapters = {name: Path(folder).expanduser() for name, folder in settings.adapters.items()}
+        for name, folder in self._adapters.items():
+            check_adapter(name, folder, Path(self._model))
+        #: What the engine is given.
+        self._args: dict[str, Any] = {}
+
+    @abc.abstractmethod
+    async def _open(self) -> Opened:
+        """Load the model. Raises UserError or EngineDead."""
+
+    @abc.abstractmethod
+    async def _request(self, prompt: list[int], params: SamplingParams, request_id: str, lora: LoRARequest | None) -> RequestOutput:
+        """Have one request answered; cancelling the call aborts it. Raises what vLLM raises, or EngineDead."""
+
+    @abc.abstractmethod
+    async def _load_adapter(self, lora: LoRARequest) -> None:
+        """Load an adapter. Raises what vLLM raises, or EngineDead."""
+
+    async def start(self) -> ModelIdentity:
+        self._tokenizer, config = await self._open()
+        self._model_config = config.model_config
+        self._max_model_len: int = self._model_config.max_model_len
+        self._loras = _lora_requests(self._adapters)
+        self._check_chat_template()
+        base = [await self._read_canary(f"canary-{number}", None) for number in range(2)]
+        heard = {name: await self._add_adapter(lora, base) for name, lora in self._loras.items()}
+        return await asyncio.to_thread(self._identity, base[0], heard)
+
+    async def generate(self, request_id: str, messages: Sequence[ChatMessage], sampling: Sampling, adapter: str | None) -> Generation:
+        if adapter is not None and adapter not in self._adapters:
+            raise Rejected(f"no adapter {adapter!r} here; this worker has: {', '.join(self._adapters) or 'none'}")
+        prompt = self.render(messages)
+        room = self._max_model_len - len(prompt)
+        if room <= 0:
+            raise Rejected(f"the prompt has {len(prompt)} tokens; the model takes fewer than {self._max_model_len}")
+        params = sampling_params(sampling, min(sampling.max_tokens, room))
+        lora = self._loras[adapter] if adapter is not None else None
+        try:
+            output = await self._request(prompt, params, request_id, lora)
+        except Exception as error:
+            raise as_engine_error(error) from error
+        return Generation(tuple(prompt), tuple(Sample(o.text, tuple(o.token_ids), str(o.finish_reason)) for o in output.outputs))
+
+    def render(self, messages: Sequence[ChatMessage]) -> list[int]:
+        """Return the prompt's token ids by the chat template of the model's own tokenizer. Raises Rejected."""
+        try:
+            return self._apply_chat_template([message.model_dump() for message in messages])
+        except Exception as error:  # templates raise what they like, jinja2.TemplateError among it
+            raise Rejected(f"the model's chat template refuses this conversation: {first_line(error)}") from error
+
+    def _apply_chat_template(self, conversation: Sequence[dict[str, str]]) -> list[int]:
+        return list(self._tokenizer.apply_chat_template(conversation, tokenize=True, add_generation_prompt=True, return_dict=False))
+
+    async def _add_adapter(self, lora: LoRARequest, base: Sequence[canary.Reading]) -> canary.Reading:
+        """Load an adapter and see that it is heard. One that is bad would kill the engine if generate() were the first to get it."""
+        try:
+            await self._load_adapter(lora)
+        except Exception as error:
+            if isinstance(as_engine_error(error), EngineDead):
+                raise EngineDead(first_line(error)) from error
+            raise UserError(f"adapter {lora.lora_name} cannot be loaded: {first_line(error)}") from error
+        reading = await self._read_canary(f"canary-{lora.lora_name}", lora)
+        canary.check_is_heard(lora.lora_name, reading, base)
+        return reading
+
+    async def _read_canary(self, request_id: str, lora: LoRARequest | None) -> canary.Reading:
+        params = SamplingParams(temperature=0, max_tokens=canary.TOKENS, prompt_logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY)
+        try:
+            output = await self._request(self.render(canary.QUESTION), params, request_id, lora)
+        except Exception as error:
+            raise EngineDead(f"the canary was not answered: {first_line(error)}") from error
+        prompt_logprobs = tuple(next(iter(said.values())).logprob for said in output.prompt_logprobs or () if said)
+        return canary.Reading(output.outputs[0].text, prompt_logprobs)
+
+    def _check_chat_template(self) -> None:
+        try:
+            self._apply_chat_template(_HELLO)
+        except Exception as error:
+            raise UserError(f"{self._settings.model} has no usable chat template: {first_line(error)}") from error
+
+    def _identity(self, base: canary.Reading, adapters: dict[str, canary.Reading]) -> ModelIdentity:
+        folder = _weights_folder(self._model, self._args.get("revision"))
+        return ModelIdentity(
+            served_name=self._settings.served_name,
+            engine=self.engine_name,
+            engine_version=vllm.__version__,
+            model=self._settings.model,
+            engine_args={key: value for key, value in self._args.items() if key != "model"},
+            revision="" if Path(self._model).is_dir() else folder.name,  # a hub's cache names its folders by commit
+            weights=fingerprint_folder(folder),
+            adapters={name: fingerprint_folder(folder) for name, folder in self._adapters.items()},
+            chat_template=hashlib.sha256(repr(self._apply_chat_template(_HELLO)).encode()).hexdigest()[:16],
+            dtype=str(self._model_config.dtype).removeprefix("torch."),
+            quantization=str(self._model_config.quantization or ""),
+            max_model_len=self._max_model_len,
+            enforces_format=can_enforce_formats(),
+            canary=base.reply,
+            adapter_canaries={name: reading.reply for name, reading in adapters.items()},
+            versions={"torch": torch.__version__, "transformers": transformers.__version__, "device": str(current_platform.device_type)},
+        )
+
+
+def _resolve_model(model: str) -> str:
+    if model == DEMO:
+        model = str(demo_model_path())
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise UserError(f"{model} holds no model: there is no config.json in it")
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # everything is here; nothing is looked up elsewhere
+        return str(path)
+    if path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
+        raise UserError(f"no model at {model}: give the folder of a model, or its name on a hub (organisation/name)")
+    return model
+
+
+def _weights_folder(model: str, revision: str | None) -> Path:
+    if Path(model).is_dir():
+        return Path(model)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(model, revision=revision, local_files_only=True))
+
+
+def _lora_requests(adapters: dict[str, Path]) -> dict[str, LoRARequest]:
+    from vllm.lora.request import LoRARequest  # here: Unsloth replaces the class while it loads a model
+
+    return {name: LoRARequest(name, number, str(folder)) for number, (name, folder) in enumerate(adapters.items(), start=1)}

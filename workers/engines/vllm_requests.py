@@ -1,0 +1,92 @@
+"""What vLLM is asked for a row, and what its exceptions mean; shared by the engines that run on it. Spans vLLM 0.24 to 0.33."""
+
+import json
+import re
+
+import vllm
+from vllm import SamplingParams
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from workers.contract.errors import EngineDead, EngineError, Failed, Rejected
+from workers.contract.messages import Sampling
+from workers.contract.replies import layout
+
+#: An enforced reply must leave room for some words between its tags.
+_MIN_FREE_TOKENS = 16
+
+
+def sampling_params(sampling: Sampling, max_tokens: int) -> SamplingParams:
+    """Return vLLM's own parameters of a row. Raises Rejected where a format cannot be enforced."""
+    return SamplingParams(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        max_tokens=max_tokens,
+        min_tokens=min(sampling.min_tokens, max_tokens),
+        n=sampling.n,
+        seed=None if sampling.temperature == 0 else sampling.seed,  # greedy needs none, and a generator per row costs time
+        stop=list(sampling.stop),
+        repetition_penalty=sampling.repetition_penalty,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        ignore_eos=sampling.ignore_eos,
+        structured_outputs=_structured_outputs(sampling, max_tokens),
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def can_enforce_formats() -> bool:
+    """Say whether the xgrammar beside this vLLM can bound the parts of a reply in tokens."""
+    try:
+        from xgrammar.structural_tag import AnyTextFormat
+    except ImportError:
+        return False
+    return "max_tokens" in AnyTextFormat.model_fields
+
+
+def as_engine_error(error: Exception) -> EngineError:
+    """Say what an exception out of vLLM means for the row. The one place that knows its exceptions, old and new."""
+    if isinstance(error, EngineError):
+        return error
+    if isinstance(error, EngineDeadError):
+        return EngineDead(first_line(error))
+    client_error = getattr(getattr(vllm, "exceptions", None), "VLLMClientError", ValueError)
+    if isinstance(error, (ValueError, client_error)):
+        return Rejected(f"vLLM refuses the row: {first_line(error)}")
+    return Failed(f"{type(error).__name__}: {first_line(error)}")
+
+
+def first_line(error: Exception) -> str:
+    """Return what an exception says, on one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # pydantic's first line only counts its errors
+    if len(lines) > 2 and "validation error" in lines[0]:
+        return lines[2]
+    return lines[0] if lines else type(error).__name__
+
+
+def _structured_outputs(sampling: Sampling, max_tokens: int) -> StructuredOutputsParams | None:
+    """Hold the reply to its format. Both parts are bounded in tokens, so that the tags always close within ``max_tokens``."""
+    if sampling.enforce_format is None or (shape := layout(sampling.enforce_format)) is None:
+        return None
+    if not can_enforce_formats():
+        raise Rejected("this worker's vLLM cannot bound the parts of a reply: --enforce-format needs xgrammar 0.2.8 or newer")
+    tags = "".join(shape)
+    # At worst every byte of a tag is a token of its own; one more for the end of the reply.
+    free = max_tokens - len(tags.encode()) - 1
+    if free < _MIN_FREE_TOKENS:
+        raise Rejected(f"--enforce-format leaves {max(free, 0)} of {max_tokens} tokens between the tags; raise --max-tokens")
+    reasoning = free * 3 // 5
+    excludes = ["</", *re.findall(r"<\w+>", tags)]  # a tag inside a part would end it, or begin another, for whoever reads the reply
+    elements = [
+        {"type": "const_string", "value": shape.opening},
+        {"type": "any_text", "excludes": excludes, "max_tokens": reasoning},
+        {"type": "const_string", "value": shape.between},
+        {"type": "any_text", "excludes": excludes, "max_tokens": free - reasoning},
+    ]
+    if shape.closing:
+        elements.append({"type": "const_string", "value": shape.closing})
+    tag = {"type": "structural_tag", "format": {"type": "sequence", "elements": elements}}
+    return StructuredOutputsParams(structural_tag=json.dumps(tag))
