@@ -59,7 +59,7 @@ def make_plan(workbook: Path, options: AskOptions) -> Plan:
 
 def _read(workbook: Path, options: AskOptions) -> tuple[Sheet, bytes]:
     before = _stamp(workbook)
-    sheet = read_sheet(workbook, options.sheet, options.question_column)
+    sheet = read_sheet(workbook, options.sheet, options.question_column, options.header_row)
     content = workbook.read_bytes()
     if _stamp(workbook) != before:
         raise UserError(f"{workbook} was saved while it was read; run again")
@@ -112,6 +112,7 @@ def open_run(plan: Plan, home: Path, served_name: str, adapter: str | None, loca
         "source_path": str(plan.workbook.absolute()),
         "sheet": plan.sheet.name,
         "question_column": plan.sheet.headers[plan.sheet.question_column],
+        "header_row": plan.sheet.header_row,
         "local": local is not None,
         "window": options.window,
     }
@@ -145,6 +146,7 @@ def _manifest(plan: Plan, run_id: str, served_name: str, adapter: str | None, lo
         source_path=str(plan.workbook.absolute()),
         sheet=plan.sheet.name,
         question_column=plan.sheet.headers[plan.sheet.question_column],
+        header_row=plan.sheet.header_row,
         rows=len(plan.sheet.rows),
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         kotae_version=version("kotae"),

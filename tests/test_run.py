@@ -253,7 +253,9 @@ def test_nothing_of_a_password_shows_in_the_process_list(kotae: Kotae) -> None:
 
 MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("missing.xlsx",), "there is no file missing.xlsx"),
-    (("text.xlsx",), "not a workbook"),
+    (("text.xlsx",), "is csv, which cannot be read yet"),
+    (("q.xlsx", "--header-row", "7"), "(--header-row)"),
+    (("q.xlsx", "--header-row", "0"), "--header-row"),
     (("none.xlsx",), "no question column; its columns are: 'NO', 'text'"),
     (("q.xlsx", "--sheet", "Nope"), "it has: 'questions'"),
     (("q.xlsx", "--question-column", "Nope"), "'NO', 'question'"),
