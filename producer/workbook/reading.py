@@ -7,8 +7,11 @@ from workers.contract.errors import WorkbookError
 
 from .cells import Cell, Grid, as_text, is_filled
 from .columns import ERRORS_HEADERS, find_question_column
+from .delimited import read_delimited
 from .formats import Format, format_of
 from .headers import find_header_row
+from .json_lines import read_json_lines
+from .parquet import read_parquet
 
 __all__ = ["Cell", "Sheet", "as_text", "read_sheet"]
 
@@ -36,15 +39,20 @@ class Sheet(NamedTuple):
 def read_sheet(path: Path, sheet: str | None = None, question_column: str | None = None, header_row: int | None = None) -> Sheet:
     """Read the sheet with the questions: the named one, or the only visible one that has a question column.
 
-    Its header is in row ``header_row``, counted from 1, or is found. Files that are one table, such as .csv, have one sheet, called
-    as the file is. Raises WorkbookError, in one line that says what to do.
+    Its header is in row ``header_row``, counted from 1, or is found. A file that is one table, such as a .csv,
+    is one sheet, whatever ``sheet`` says, and called as the file is. Raises WorkbookError, in one line that says what to do.
     """
     kind = format_of(path)
     match kind:
         case Format.XLSX | Format.XLS | Format.ODS:
             return _read_workbook(path, kind, sheet, question_column, header_row)
-        case _:
-            raise WorkbookError(f"{path} is {kind}, which cannot be read yet; save it as .xlsx")
+        case Format.DELIMITED:
+            return _as_sheet(path, path.stem, _trimmed(read_delimited(path, question_column, header_row)), question_column, header_row)
+        case Format.JSON_LINES | Format.PARQUET:
+            if header_row not in (None, 1):
+                raise WorkbookError(f"{path} names its columns itself; leave out --header-row {header_row}")
+            grid = read_json_lines(path) if kind is Format.JSON_LINES else read_parquet(path)
+            return _as_sheet(path, path.stem, _trimmed(grid), question_column, 1)
 
 
 def _read_workbook(path: Path, kind: Format, sheet: str | None, question_column: str | None, header_row: int | None) -> Sheet:
@@ -97,7 +105,7 @@ def _as_sheet(path: Path, name: str, grid: Grid, wanted: str | None, header_row:
     column = find_question_column(headers, wanted)
     if column is None:
         what = f"column {wanted!r}" if wanted else "question column"
-        where = "" if index == 0 and header_row is None else f" in row {index + 1}"
+        where = "" if index == 0 else f" in row {index + 1}"
         raise WorkbookError(
             f"sheet {name!r} of {path} has no {what}; its columns{where} are: {_listed([h for h in headers if h])};"
             " name the one with the questions with --question-column, or the header's row with --header-row"
