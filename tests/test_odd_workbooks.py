@@ -20,6 +20,8 @@ from tests.workbooks import save_workbook
 from workers.contract.errors import WorkbookError
 
 QUESTIONS = [["question"], ["What is it?"]]
+#: What a chain of sectors ends with, and what belongs to none.
+END, FREE = 0xFFFFFFFE, 0xFFFFFFFF
 OFFICE = 'xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0"'
 TABLE = 'xmlns:table="urn:oasis:names:tc:opendocument:xmlns:table:1.0" xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0"'
 CALC = 'xmlns:calcext="urn:org:documentfoundation:names:experimental:calc:xmlns:calcext:1.0"'
@@ -303,7 +305,7 @@ def limited(path: Path, megabytes: int = 800) -> str:
         "from workers.contract.errors import WorkbookError\n"
         "try: print('read', len(read_sheet(Path(sys.argv[1])).rows))\n"
         "except WorkbookError as error: print('refused', error)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "print(max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))"
     )
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 0, done.stderr
@@ -361,6 +363,24 @@ def with_doctype(path: Path, doctype: str, text: str) -> None:
     patched(path, lambda parts: parts.update({"xl/sharedStrings.xml": xml.encode()}))
 
 
+def endless_old_excel(path: Path) -> None:
+    """A chain of sectors that leads back to itself: the library follows it until there is no memory left."""
+    numbers = (0x3E, 3, 0xFFFE, 9, 6, 0, 1, 1, 0, 4096, END, 0, END, 0)
+    header = struct.pack("<8s16x5H6x9I", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", *numbers)
+    header += struct.pack("<109I", 0, *[FREE] * 108)
+    table = struct.pack("<128I", 0xFFFFFFFD, 1, *[FREE] * 126)
+    path.write_bytes(header + table + "Workbook".encode("utf-16-le").ljust(512, b"\0"))
+
+
+def strange_encoding(path: Path) -> None:
+    save_ods(path, ods_row(ods_cell("question")))
+    patched(path, lambda parts: parts.update({"content.xml": parts["content.xml"].replace(b"UTF-8", b"UTF-9")}))
+
+
+def cell_outside_a_row(path: Path) -> None:
+    save_ods(path, ods_cell("question") + ods_row(ods_cell("question")) + ods_row(ods_cell("a")))
+
+
 def empty_formatted_rows(path: Path) -> None:
     rows = (f'<row r="{i}" s="1" customFormat="1"><c r="A{i}" s="1"/><c r="B{i}" s="1"/></row>' for i in range(3, 1_000_001))
     with_sheet(path, f'<row r="1">{text_cell("A1", "question")}</row><row r="2">{text_cell("A2", "a")}</row>' + "".join(rows))
@@ -384,6 +404,9 @@ ODD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a zip bomb with a false directory": (bomb_that_lies, "zip bomb"),
     "an XML bomb": (xml_bomb, "document type definition"),
     "an external entity": (external_entity, "document type definition"),
+    "an old Excel file without an end": (endless_old_excel, "is a damaged old Excel file"),
+    "an encoding that nobody knows": (strange_encoding, "is a damaged workbook"),
+    "a cell outside of a row": (cell_outside_a_row, "read 1"),
     "a million empty formatted rows": (empty_formatted_rows, "read 1"),
     "an .ods with a million repeated empty rows": (repeated_empty_rows, "read 1"),
     "an .ods with one value repeated": (repeated_values, "reaches over 1,048,576 rows"),

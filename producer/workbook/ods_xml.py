@@ -2,10 +2,8 @@
 
 from xml.parsers import expat
 
-from workers.contract.errors import WorkbookError
-
 from .packages import Package
-from .sheet_xml import Extent
+from .sheet_xml import Extent, parse
 
 _MOST_ERRORS = 1_000_000
 
@@ -21,7 +19,8 @@ class _Tables:
 
     def _begin(self, name: str) -> None:
         self._name = name
-        self._row = self._column = self._rows = self._columns = self._cells = 0
+        self._row = self._column = self._rows = self._columns = self._cells = self._filled = 0
+        self._repeated = 1
         self._errors: dict[tuple[int, int], str] = {}
         self._error: tuple[int, int] | None = None
         self._text = ""
@@ -74,12 +73,7 @@ def measure_ods(package: Package) -> dict[str, Extent]:
     parser = expat.ParserCreate()
     parser.buffer_text = True
     parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = tables.begin, tables.end, tables.text
-    try:
-        for chunk in package.chunks("content.xml"):
-            parser.Parse(chunk, False)
-        parser.Parse(b"", True)
-    except expat.ExpatError as error:
-        raise WorkbookError(f"{package.path} is a damaged workbook: content.xml: {error}") from error
+    parse(parser, package, "content.xml")
     return tables.extents
 
 

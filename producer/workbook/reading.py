@@ -11,7 +11,9 @@ from .delimited import read_delimited
 from .formats import Format, format_of
 from .headers import find_header_row
 from .json_lines import read_json_lines
+from .old_excel import OldWorkbook
 from .parquet import read_parquet
+from .spreadsheets import Workbook
 
 __all__ = ["Cell", "Sheet", "as_text", "read_sheet"]
 
@@ -56,9 +58,7 @@ def read_sheet(path: Path, sheet: str | None = None, question_column: str | None
 
 
 def _read_workbook(path: Path, kind: Format, sheet: str | None, question_column: str | None, header_row: int | None) -> Sheet:
-    from .spreadsheets import Workbook
-
-    workbook = Workbook.open(path, kind)
+    workbook = OldWorkbook(path) if kind is Format.XLS else Workbook.open(path, kind)
     if sheet is not None:
         if sheet not in workbook.names:
             raise WorkbookError(f"{path} has no sheet {sheet!r}; it has: {_listed(workbook.names)}")

@@ -125,7 +125,7 @@ def _measure_slowly(package: Package, part: str) -> Extent:
     parser = expat.ParserCreate()
     parser.buffer_text = True
     parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = slow.begin, slow.end, slow.text
-    _parse(parser, package, part)
+    parse(parser, package, part)
     return Extent(slow.rows, slow.columns, slow.cells, slow.errors)
 
 
@@ -146,16 +146,17 @@ def _elements(package: Package, part: str) -> Iterable[tuple[str, dict[str, str]
     found: list[tuple[str, dict[str, str]]] = []
     parser = expat.ParserCreate()
     parser.StartElementHandler = lambda tag, attributes: found.append((_local(tag), {_local(k): v for k, v in attributes.items()}))
-    _parse(parser, package, part)
+    parse(parser, package, part)
     return found
 
 
-def _parse(parser: expat.XMLParserType, package: Package, part: str) -> None:
+def parse(parser: expat.XMLParserType, package: Package, part: str) -> None:
+    """Feed a part to a parser. Raises WorkbookError if it is no XML."""
     try:
         for chunk in package.chunks(part):
             parser.Parse(chunk, False)
         parser.Parse(b"", True)
-    except expat.ExpatError as error:
+    except (expat.ExpatError, LookupError, ValueError) as error:
         raise WorkbookError(f"{package.path} is a damaged workbook: {part}: {error}") from error
 
 
