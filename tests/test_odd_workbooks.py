@@ -322,6 +322,10 @@ def stray_value_without_places(path: Path) -> None:
     with_sheet(path, '<row r="1"><c t="str"><v>question</v></c></row><row r="1048576"><c r="XFD1048576" t="str"><v>x</v></c></row>')
 
 
+def value_beyond_any_sheet(path: Path) -> None:
+    with_sheet(path, f'<row r="1">{text_cell("A1", "question")}</row><row r="2">{text_cell("ZZZZZ99999", "x")}</row>')
+
+
 def stray_value_in_ods(path: Path) -> None:
     save_ods(
         path,
@@ -399,6 +403,7 @@ def repeated_values(path: Path) -> None:
 ODD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a stray value in the last cell": (stray_value, "reaches over 1,048,576 rows and 16,384 columns"),
     "a stray value among cells without places": (stray_value_without_places, "reaches over 1,048,576 rows"),
+    "a value beyond any sheet": (value_beyond_any_sheet, "cells where no sheet has any"),
     "a stray value in an .ods": (stray_value_in_ods, "reaches over 900,002 rows and 91 columns"),
     "a zip bomb": (bomb, "zip bomb"),
     "a zip bomb with a false directory": (bomb_that_lies, "zip bomb"),

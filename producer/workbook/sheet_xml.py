@@ -11,10 +11,10 @@ from workers.contract.errors import WorkbookError
 from .packages import Package
 
 #: A cell with something in it, as all but a few programs write it; the others' sheets are parsed.
-_CELL = re.compile(rb'<c r="([A-Z]{1,3})([0-9]{1,7})"(?:[^>]*[^/>])?>(?!</c>)')
+_CELL = re.compile(rb'<c r="([A-Z]{1,9})([0-9]{1,9})"(?:[^>]*[^/>])?>(?!</c>)')
 _ANY_CELL = re.compile(rb"<c(?=[\s/>])")
-_PLAIN_CELL = re.compile(rb'<c r="[A-Z]{1,3}[0-9]{1,7}"')
-_ERROR = re.compile(rb'<c r="([A-Z]{1,3})([0-9]{1,7})"[^>]*\st="e"(?:[^>]*[^/>])?>(?:<f[^>]*/>|<f[^>]*>[^<]*</f>)?<v>([^<]{1,20})</v>')
+_PLAIN_CELL = re.compile(rb'<c r="[A-Z]{1,9}[0-9]{1,9}"')
+_ERROR = re.compile(rb'<c r="([A-Z]{1,9})([0-9]{1,9})"[^>]*\st="e"(?:[^>]*[^/>])?>(?:<f[^>]*/>|<f[^>]*>[^<]*</f>)?<v>([^<]{1,20})</v>')
 
 
 class Extent(NamedTuple):
@@ -100,7 +100,7 @@ class _Slow:
             self._row = _number(attributes.get("r", ""), self._row + 1)
             self._column = 0
         elif tag == "c":
-            place = re.fullmatch(r"([A-Za-z]{1,3})([0-9]{1,7})", attributes.get("r", ""))
+            place = re.fullmatch(r"([A-Za-z]+)([0-9]+)", attributes.get("r", ""))
             self._column = _column(place[1].upper().encode()) if place else self._column + 1
             self._row = int(place[2]) if place else max(self._row, 1)
             self._error = attributes.get("t") == "e"
