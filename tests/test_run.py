@@ -186,16 +186,18 @@ def test_source_cells_keep_their_types(kotae: Kotae) -> None:
     assert (row["when"], row["at"], row["yes"], row["number"], row["code"]) == (date, time_of_day, True, 1.5, "007")
 
 
-def test_a_text_is_answered_as_a_workbook_is(kotae: Kotae) -> None:
-    """Titles above the header, Japanese Windows text, semicolons, and the option that names the row."""
+@pytest.mark.parametrize("named", [(), ("--header-row", "2")], ids=["found", "named"])
+def test_a_text_is_answered_as_a_workbook_is(kotae: Kotae, named: tuple[str, ...]) -> None:
+    """A title above the header, Japanese Windows text, semicolons; a header that was only found is said."""
     (kotae.folder / "q.csv").write_bytes("五月の質問\nquestion;質問\n1;一つ目\n2;二つ目、\n".encode("cp932"))
 
-    finished = kotae("run", "q.csv", "--header-row", "2", "--question-column", "質問", *ECHO)
+    finished = kotae("run", "q.csv", "--question-column", "質問", *named, *ECHO)
 
     rows = table(kotae.folder / "q-answers.xlsx", "q")
     assert finished.code == 0, finished.err
     assert [(row["question"], row["質問"]) for row in rows] == [("1", "一つ目"), ("2", "二つ目、")]
     assert all(row["質問"] in row["answer"] for row in rows)
+    assert ("the header is row 2" in finished.out) == (not named)
 
 
 def test_filled_columns_of_the_source_are_kept_beside_ours(kotae: Kotae) -> None:
