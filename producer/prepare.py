@@ -18,7 +18,7 @@ from .questions import Questions, run_id_of
 from .runs import RunStore, delete_run
 from .workbook.columns import answer_fields
 from .workbook.reading import Sheet, read_sheet
-from .workbook.writing import MAX_COLUMNS
+from .workbook.writing import MAX_COLUMNS, MAX_ROWS
 
 #: Below this no format's tags could close.
 _MIN_ENFORCED_TOKENS = 64
@@ -54,6 +54,8 @@ def make_plan(workbook: Path, options: AskOptions) -> Plan:
     room = MAX_COLUMNS - len(sheet.headers)
     if len(answer_fields(sampling.n)) > room:
         raise UserError(f"{workbook} has {len(sheet.headers):,} columns; an .xlsx sheet has no room for the answers beside them")
+    if len(sheet.rows) >= MAX_ROWS:
+        raise UserError(f"{workbook} has {len(sheet.rows):,} rows; an .xlsx sheet holds {MAX_ROWS - 1:,} below its header: split the file")
     return Plan(workbook, content, options, row_timeout, sheet, sampling, system_prompt)
 
 

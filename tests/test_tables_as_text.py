@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from producer.workbook.reading import read_sheet
 from tests.workbooks import answered, begin_run, tagged
-from workers.contract.errors import WorkbookError
+from workers.contract.errors import UserError, WorkbookError
 
 ROWS = [
     ["NO", "質問", "note"],
@@ -212,6 +212,15 @@ def test_a_header_row_is_no_matter_of_json_lines(tmp_path: Path) -> None:
 
     with pytest.raises(WorkbookError, match="leave out --header-row 3"):
         read_sheet(path, header_row=3)
+
+
+def test_more_rows_than_the_output_can_hold_are_refused_at_once(tmp_path: Path) -> None:
+    """Not in the morning, when all of them are answered."""
+    source = tmp_path / "in.csv"
+    source.write_text("question\n" + "a\n" * 1_048_576, encoding="utf-8")
+
+    with pytest.raises(UserError, match="1,048,576 rows"):
+        begin_run(tmp_path, source)
 
 
 @pytest.mark.parametrize(("name", "text"), [("in.csv", "May,\nNO,question\n7,one?\n"), ("in.jsonl", '{"NO": "7", "question": "one?"}\n')])
