@@ -385,6 +385,30 @@ def cell_outside_a_row(path: Path) -> None:
     save_ods(path, ods_cell("question") + ods_row(ods_cell("question")) + ods_row(ods_cell("a")))
 
 
+def protected_ods(path: Path) -> None:
+    """What LibreOffice saves with a password: a list of parts that says so, and noise."""
+    save_ods(path, ods_row(ods_cell("question")))
+    said = b'<manifest:file-entry manifest:full-path="content.xml"><manifest:encryption-data/></manifest:file-entry></manifest:manifest>'
+    patched(
+        path,
+        lambda parts: parts.update(
+            {
+                "content.xml": bytes(range(256)) * 4,
+                "META-INF/manifest.xml": parts["META-INF/manifest.xml"].replace(b"</manifest:manifest>", said),
+            }
+        ),
+    )
+
+
+def sheet_that_stands_there_twice(path: Path) -> None:
+    stray_value(path)
+    with zipfile.ZipFile(path) as package:
+        content = package.read("xl/worksheets/sheet1.xml")
+    with_sheet(path, f'<row r="1">{text_cell("A1", "question")}</row>')
+    with zipfile.ZipFile(path, "a") as package:
+        package.writestr("xl/Worksheets/sheet1.xml", content)
+
+
 def empty_formatted_rows(path: Path) -> None:
     rows = (f'<row r="{i}" s="1" customFormat="1"><c r="A{i}" s="1"/><c r="B{i}" s="1"/></row>' for i in range(3, 1_000_001))
     with_sheet(path, f'<row r="1">{text_cell("A1", "question")}</row><row r="2">{text_cell("A2", "a")}</row>' + "".join(rows))
@@ -412,6 +436,8 @@ ODD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "an old Excel file without an end": (endless_old_excel, "is a damaged old Excel file"),
     "an encoding that nobody knows": (strange_encoding, "is a damaged workbook"),
     "a cell outside of a row": (cell_outside_a_row, "read 1"),
+    "a protected .ods": (protected_ods, "protected with a password"),
+    "a sheet that stands there twice": (sheet_that_stands_there_twice, "two parts of the same name"),
     "a million empty formatted rows": (empty_formatted_rows, "read 1"),
     "an .ods with a million repeated empty rows": (repeated_empty_rows, "read 1"),
     "an .ods with one value repeated": (repeated_values, "reaches over 1,048,576 rows"),

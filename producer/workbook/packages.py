@@ -24,8 +24,11 @@ class Package:
         try:
             with zipfile.ZipFile(path) as file:
                 self._parts = {_plain(info.filename): info for info in file.infolist()}
+                twice = len(self._parts) != len(file.infolist())
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise WorkbookError(f"{path} is a damaged workbook: {error}; open it in a spreadsheet program and save it anew") from error
+        if twice:  # which of them the library takes is its secret
+            raise WorkbookError(f"{path} is a damaged workbook: it has two parts of the same name; save it anew in a spreadsheet program")
         unpacked = sum(info.file_size for info in self._parts.values())
         packed = max(path.stat().st_size, 1)
         if unpacked > MAX_UNPACKED or (unpacked > LARGE and unpacked / packed > MAX_RATIO):

@@ -28,7 +28,7 @@ from .packages import Package
 from .sheet_xml import Extent, measure, sheet_parts
 
 #: calamine lays a sheet out as a full grid, 32 bytes a cell, and ends the process where there is no room. Up to so many cells that
-#: is fine however empty they are, up to so many if a quarter of them hold something, and beyond not at all.
+#: is fine however empty they are, up to so many if a tenth of them hold something, and beyond not at all.
 SPARSE_CELLS, MOST_CELLS = 8_000_000, 100_000_000
 _MAX_ROWS, _MAX_COLUMNS = 1_048_576, 16_384
 _DURATION = re.compile(r"(-?)PT(\d{1,6})H(\d{1,2})M(\d{1,2}(?:\.\d{1,9})?)S")
@@ -52,6 +52,8 @@ class Workbook:
             package = Package(path)
             package.refuse_dishonest_parts()
         if package is not None and kind is Format.ODS:
+            if "meta-inf/manifest.xml" in package.names() and b":encryption-data" in b"".join(package.chunks("meta-inf/manifest.xml")):
+                raise WorkbookError(f"{path} is protected with a password; save a copy without one")
             extents = measure_ods(package)
             for name, extent in extents.items():  # calamine lays out all of them at once
                 _refuse_too_wide(path, name, extent)
@@ -97,7 +99,7 @@ def _refuse_too_wide(path: Path, name: str, extent: Extent) -> None:
     area = extent.rows * extent.columns
     if extent.rows > _MAX_ROWS or extent.columns > _MAX_COLUMNS:
         raise WorkbookError(f"{path} is a damaged workbook: sheet {name!r} has cells where no sheet has any; save it anew")
-    if area > MOST_CELLS or (area > SPARSE_CELLS and extent.cells * 4 < area):
+    if area > MOST_CELLS or (area > SPARSE_CELLS and extent.cells * 10 < area):
         raise WorkbookError(
             f"sheet {name!r} of {path} reaches over {extent.rows:,} rows and {extent.columns:,} columns, with {extent.cells:,} cells that"
             " hold anything: more than can be read; delete values that stand far away from the others"
