@@ -28,7 +28,7 @@ cli = typer.Typer(
     help="Answer a workbook of questions with a language model, on as many GPUs as there are.",
 )
 
-Workbook = Annotated[Path, typer.Argument(help="The workbook with the questions (.xlsx).")]
+Workbook = Annotated[Path, typer.Argument(help="The file with the questions: .xlsx, .xlsm, .xls, .ods, .csv, .tsv, .jsonl or .parquet.")]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", envvar="KOTAE_OUTPUT", help="The workbook to write; by default NAME-answers.xlsx here.")
 ]

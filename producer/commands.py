@@ -305,6 +305,8 @@ def _show_first_prompt(plan: Plan, desk: Desk) -> None:
     first = next((q for q in plan.sheet.questions() if is_asked(q)), None)
     if first is None:
         raise UserError(f"sheet {plan.sheet.name!r} of {plan.workbook} has no question in any row")
+    if plan.sheet.header_row > 1 and plan.options.header_row is None:
+        desk.say(f"the header is row {plan.sheet.header_row}; what stands above it is not asked (--header-row names another row)")
     lines = [f"{m.role}: {line}" for m in render(first, plan.system_prompt) for line in m.content.strip("\n").splitlines() or [""]]
     shown = lines[:_PROMPT_LINES] + ([f"… {len(lines) - _PROMPT_LINES} more lines"] if len(lines) > _PROMPT_LINES else [])
     desk.say("the first prompt:\n" + "\n".join(f"  │ {line}" for line in shown))

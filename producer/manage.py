@@ -128,7 +128,7 @@ def _readable(names: list[str], desk: Desk) -> Iterator[RunStore]:
 def questions_in(store: RunStore) -> Questions:
     """Return the questions of a run from its own copy of the workbook."""
     with store.source() as source:
-        sheet = read_sheet(source, store.manifest.sheet, store.manifest.question_column)
+        sheet = read_sheet(source, store.manifest.sheet, store.manifest.question_column, store.manifest.header_row)
     return Questions(sheet.questions(), store.manifest, store.reopened())
 
 

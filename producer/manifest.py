@@ -19,6 +19,8 @@ class Manifest(BaseModel):
     source_path: str
     sheet: str
     question_column: str
+    #: The row of the source that holds the header, from 1; None where it is found.
+    header_row: int | None = None
     #: Data rows of the source.
     rows: int
     created_at: str

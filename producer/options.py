@@ -21,6 +21,9 @@ class AskOptions:
 
     sheet: Annotated[str | None, typer.Option(envvar="KOTAE_SHEET", help="The sheet with the questions, if there are several.")] = None
     question_column: Annotated[str | None, typer.Option(envvar="KOTAE_QUESTION_COLUMN", help="The column with the questions.")] = None
+    header_row: Annotated[
+        int | None, typer.Option(envvar="KOTAE_HEADER_ROW", min=1, help="The row with the headers, from 1; found if not given.")
+    ] = None
     system_prompt: Annotated[
         str | None, typer.Option(envvar="KOTAE_SYSTEM_PROMPT", help="Text, or @FILE; by default the one that goes with the reply format.")
     ] = None

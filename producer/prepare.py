@@ -18,7 +18,7 @@ from .questions import Questions, run_id_of
 from .runs import RunStore, delete_run
 from .workbook.columns import answer_fields
 from .workbook.reading import Sheet, read_sheet
-from .workbook.writing import MAX_COLUMNS
+from .workbook.writing import MAX_COLUMNS, MAX_ROWS
 
 #: Below this no format's tags could close.
 _MIN_ENFORCED_TOKENS = 64
@@ -54,12 +54,14 @@ def make_plan(workbook: Path, options: AskOptions) -> Plan:
     room = MAX_COLUMNS - len(sheet.headers)
     if len(answer_fields(sampling.n)) > room:
         raise UserError(f"{workbook} has {len(sheet.headers):,} columns; an .xlsx sheet has no room for the answers beside them")
+    if len(sheet.rows) >= MAX_ROWS:
+        raise UserError(f"{workbook} has {len(sheet.rows):,} rows; an .xlsx sheet holds {MAX_ROWS - 1:,} below its header: split the file")
     return Plan(workbook, content, options, row_timeout, sheet, sampling, system_prompt)
 
 
 def _read(workbook: Path, options: AskOptions) -> tuple[Sheet, bytes]:
     before = _stamp(workbook)
-    sheet = read_sheet(workbook, options.sheet, options.question_column)
+    sheet = read_sheet(workbook, options.sheet, options.question_column, options.header_row)
     content = workbook.read_bytes()
     if _stamp(workbook) != before:
         raise UserError(f"{workbook} was saved while it was read; run again")
@@ -112,6 +114,7 @@ def open_run(plan: Plan, home: Path, served_name: str, adapter: str | None, loca
         "source_path": str(plan.workbook.absolute()),
         "sheet": plan.sheet.name,
         "question_column": plan.sheet.headers[plan.sheet.question_column],
+        "header_row": plan.sheet.header_row,
         "local": local is not None,
         "window": options.window,
     }
@@ -145,6 +148,7 @@ def _manifest(plan: Plan, run_id: str, served_name: str, adapter: str | None, lo
         source_path=str(plan.workbook.absolute()),
         sheet=plan.sheet.name,
         question_column=plan.sheet.headers[plan.sheet.question_column],
+        header_row=plan.sheet.header_row,
         rows=len(plan.sheet.rows),
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         kotae_version=version("kotae"),

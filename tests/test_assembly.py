@@ -244,6 +244,20 @@ def test_errors_are_listed_under_the_numbers_that_a_spreadsheet_shows(tmp_path: 
         assert (shown[1], shown[5], shown[9]) == (question, outcome, error)
 
 
+@pytest.mark.parametrize("options", [{}, {"header_row": 3}])
+def test_errors_below_a_title_have_the_numbers_of_the_source(tmp_path: Path, options: dict[str, int]) -> None:
+    """The person looks for them in the file they have; which row was the header is kept with the run."""
+    source = save_workbook(tmp_path / "in.xlsx", {"S": [["May"], [], ["NO", "question"], [1, "one?"], [2, "two?"]]})
+    with begin_run(tmp_path, source, **options) as store:
+        put(store, answered(0), unanswered(1))
+
+        path = write(store, tmp_path)
+
+    assert grid(path, "Errors")[1] == [5, "two?", "failed", "the engine said no"]
+    assert [row[:2] for row in grid(path, "S")] == [["NO", "question"], [1, "one?"], [2, "two?"]]
+    assert store.manifest.header_row == 3
+
+
 def test_the_sheet_run_tells_what_was_asked_of_whom(tmp_path: Path) -> None:
     """A workbook found in a year must still say what produced it."""
     source = save_workbook(tmp_path / "in.xlsx", {"S": [["NO", "質問"], [1, "one?"], [2, ""], [3, "three?"]]})

@@ -248,11 +248,11 @@ def only_charts(path: Path) -> None:
 MISTAKES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a missing file": (lambda _: None, "there is no file"),
     "a folder": (Path.mkdir, "is a folder"),
-    "a text": (lambda path: path.write_text("question\nWhat is it?\n"), "not a workbook"),
+    "a text": (lambda path: path.write_text("Dear all,\nhow are you?\n"), "no question column; its columns are: 'Dear all'"),
     "a PDF": (lambda path: path.write_bytes(b"%PDF-1.7\n"), "a PDF"),
     "an old Excel file": (
         lambda path: path.write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)),
-        "an old or a password-protected",
+        "an old Office file without a sheet, or a damaged one",
     ),
     "an empty file": (Path.touch, "an empty file"),
     "a truncated workbook": (truncate, "a damaged workbook"),

@@ -186,6 +186,20 @@ def test_source_cells_keep_their_types(kotae: Kotae) -> None:
     assert (row["when"], row["at"], row["yes"], row["number"], row["code"]) == (date, time_of_day, True, 1.5, "007")
 
 
+@pytest.mark.parametrize("named", [(), ("--header-row", "2")], ids=["found", "named"])
+def test_a_text_is_answered_as_a_workbook_is(kotae: Kotae, named: tuple[str, ...]) -> None:
+    """A title above the header, Japanese Windows text, semicolons; a header that was only found is said."""
+    (kotae.folder / "q.csv").write_bytes("五月の質問\nquestion;質問\n1;一つ目\n2;二つ目、\n".encode("cp932"))
+
+    finished = kotae("run", "q.csv", "--question-column", "質問", *named, *ECHO)
+
+    rows = table(kotae.folder / "q-answers.xlsx", "q")
+    assert finished.code == 0, finished.err
+    assert [(row["question"], row["質問"]) for row in rows] == [("1", "一つ目"), ("2", "二つ目、")]
+    assert all(row["質問"] in row["answer"] for row in rows)
+    assert ("the header is row 2" in finished.out) == (not named)
+
+
 def test_filled_columns_of_the_source_are_kept_beside_ours(kotae: Kotae) -> None:
     """The reference's workbooks have a column reasoning, often filled by another model."""
     make_workbook(kotae.folder / "q.xlsx", ["a"], reasoning=["theirs"], answer=[""])
@@ -253,7 +267,9 @@ def test_nothing_of_a_password_shows_in_the_process_list(kotae: Kotae) -> None:
 
 MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("missing.xlsx",), "there is no file missing.xlsx"),
-    (("text.xlsx",), "not a workbook"),
+    (("text.xlsx",), "no question column; its columns are: 'hello'"),
+    (("q.xlsx", "--header-row", "7"), "(--header-row)"),
+    (("q.xlsx", "--header-row", "0"), "--header-row"),
     (("none.xlsx",), "no question column; its columns are: 'NO', 'text'"),
     (("q.xlsx", "--sheet", "Nope"), "it has: 'questions'"),
     (("q.xlsx", "--question-column", "Nope"), "'NO', 'question'"),

@@ -21,7 +21,7 @@ def write_workbook(store: RunStore, out: Path) -> list[str]:
     """
     manifest = store.manifest
     with store.source() as source:
-        sheet = read_sheet(source, manifest.sheet, manifest.question_column)
+        sheet = read_sheet(source, manifest.sheet, manifest.question_column, manifest.header_row)
     columns = _columns(sheet, manifest)
     headers = list(sheet.headers) + [column.header for column in columns if column.fills is None]
     wide = {sheet.question_column} | {
@@ -87,8 +87,7 @@ def _errors(store: RunStore, sheet: Sheet) -> Iterator[list[Cell]]:
     for stored in store.answers():
         answer = stored.answer
         if answer.outcome in UNANSWERED:
-            # The number that a spreadsheet program shows: from 1, with the header
-            yield [answer.row + 2, questions[answer.row], str(answer.outcome), answer.error or ""]
+            yield [sheet.shown_row(answer.row), questions[answer.row], str(answer.outcome), answer.error or ""]
 
 
 def _provenance(store: RunStore) -> Iterator[list[Cell]]:

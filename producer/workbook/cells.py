@@ -1,0 +1,50 @@
+"""What a cell holds, and how a person reads it."""
+
+import datetime
+from typing import TypeAlias
+
+Cell: TypeAlias = str | int | float | bool | datetime.datetime | datetime.date | datetime.time | datetime.timedelta
+#: The rows of a sheet from its first on, all as they stand there; an empty cell is "".
+Grid: TypeAlias = list[list[Cell]]
+
+
+class CellError(str):
+    """An error such as ``#N/A``: it stays what it is, but is no question."""
+
+    __slots__ = ()
+
+
+def as_text(cell: Cell) -> str:
+    """Return a cell as the text a person sees in it; dates as ISO 8601, an error as nothing."""
+    match cell:
+        case CellError():
+            return ""
+        case str():
+            return cell
+        case bool():
+            return str(cell).upper()
+        case datetime.datetime():
+            return cell.isoformat(" ")
+        case datetime.date() | datetime.time():
+            return cell.isoformat()
+        case datetime.timedelta():
+            return _hours(cell)
+        case _:
+            return str(cell)
+
+
+def tidy(cell: Cell) -> Cell:
+    """Return a whole number without its point: spreadsheets store every number as a float, and show, and ask, it without."""
+    return int(cell) if isinstance(cell, float) and cell.is_integer() and abs(cell) < 2**53 else cell
+
+
+def is_filled(cell: Cell) -> bool:
+    """Say whether a cell holds something that a person wrote; an error is what a formula left."""
+    return cell != "" and not isinstance(cell, CellError)
+
+
+def _hours(span: datetime.timedelta) -> str:
+    seconds, sign = (-span, "-") if span < datetime.timedelta() else (span, "")
+    whole, rest = divmod(seconds, datetime.timedelta(seconds=1))
+    text = f"{sign}{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}"
+    return f"{text}.{rest.microseconds:06}".rstrip("0") if rest else text

@@ -1,0 +1,113 @@
+"""Tables as text, with commas, tabs or the like between their cells: .csv and .tsv."""
+
+import codecs
+import csv
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import IO
+
+from workers.contract.errors import WorkbookError
+
+from .cells import Grid
+from .columns import find_question_column
+from .headers import find_header_row
+
+_DELIMITERS = (",", "\t", ";", "|")
+#: Between the cells of a table that has one column: stands in no text.
+_NONE = "\x1f"
+#: Characters, and rows of them, that the delimiter is guessed from.
+_SAMPLE, _SAMPLED_ROWS = 1 << 18, 200
+_ENCODINGS = ("utf-8-sig", "cp932")
+_CHUNK = 1 << 20
+_SEP_LINE = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
+
+
+def read_delimited(path: Path, question_column: str | None, header_row: int | None) -> Grid:
+    """Return all rows, every cell as the text it is. Raises WorkbookError where the text is none, or a quotation is never closed."""
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    encoding = encoding_of(path)
+    with _opened(path, encoding) as (file, told):
+        sample = file.read(_SAMPLE)
+    delimiter = told or _delimiter(path, sample, question_column, header_row)
+    try:
+        return _rows(path, encoding, delimiter, strict=True)
+    except csv.Error:  # a quotation mark in the middle of a cell: what it means is plain enough
+        return _rows(path, encoding, delimiter, strict=False)
+
+
+def encoding_of(path: Path) -> str:
+    """Return how a text is encoded: UTF-16 if it says so, else UTF-8 if all of it is that, else cp932. Raises WorkbookError."""
+    with path.open("rb") as file:
+        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            return "utf-16"
+    for encoding in _ENCODINGS:
+        decoder = codecs.getincrementaldecoder(encoding)()
+        try:
+            with path.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    decoder.decode(chunk)
+                decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            continue
+        return encoding
+    raise WorkbookError(f"{path} is neither UTF-8 nor Japanese Windows text (cp932); save it as UTF-8")
+
+
+@contextmanager
+def _opened(path: Path, encoding: str) -> Iterator[tuple[IO[str], str | None]]:
+    """Open the text behind a first line such as ``sep=;``, by which Excel is told the delimiter; it is no row in Excel either."""
+    try:
+        with path.open(encoding=encoding, newline="") as file:
+            told = _SEP_LINE.fullmatch(file.readline(8))
+            if told is None:
+                file.seek(0)
+            yield file, told[1] if told else None
+    except UnicodeError as error:
+        raise WorkbookError(f"{path} is damaged: it says that it is {encoding}, and is not; save it as UTF-8") from error
+
+
+def _rows(path: Path, encoding: str, delimiter: str, *, strict: bool) -> Grid:
+    rows: Grid = []
+    with _opened(path, encoding) as (file, _):
+        reader = csv.reader(file, delimiter=delimiter, strict=strict)
+        begins = 1
+        try:
+            for row in reader:
+                rows.append(list(row))
+                begins = reader.line_num + 1
+        except csv.Error as error:
+            if "unexpected end" not in str(error):
+                raise
+            raise WorkbookError(
+                f'{path}: in line {begins} a quotation mark (") is opened that is never closed; close it, or double it inside a cell'
+            ) from error
+    return rows
+
+
+def _delimiter(path: Path, sample: str, question_column: str | None, header_row: int | None) -> str:
+    """Return the delimiter by which the header has a question column, most rows have as many cells as it, and those are most.
+
+    A header of one cell needs none, whatever stands in the questions. That of a .tsv that says nothing else is the tab.
+    """
+    best: tuple[bool, float, int, bool] | None = None
+    found = _NONE
+    for delimiter in _DELIMITERS:
+        rows: Grid = [list(row) for row in islice(csv.reader(sample.splitlines(keepends=True), delimiter=delimiter), _SAMPLED_ROWS)]
+        index = (find_header_row(rows, question_column) or 0) if header_row is None else header_row - 1
+        if index >= len(rows) or len(rows[index]) < 2:
+            continue
+        header = [str(cell) for cell in rows[index]]
+        try:
+            known = find_question_column(header, question_column) is not None
+        except WorkbookError:  # it stands there twice, which is for others to say
+            known = True
+        below = [row for row in rows[index + 1 :] if row]
+        alike = sum(len(row) == len(header) for row in below) / max(len(below), 1)
+        score = (known, alike, len(header), delimiter == "\t" and path.suffix.lower() == ".tsv")
+        if best is None or score > best:
+            best, found = score, delimiter
+    return found

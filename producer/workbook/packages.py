@@ -1,0 +1,73 @@
+"""What a zip package may cost, found out before anything in it is parsed."""
+
+import copy
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from workers.contract.errors import WorkbookError
+
+#: Bytes. No workbook of a person unpacks to more, nor, once it is large, to more than so many times its size.
+MAX_UNPACKED = 4 << 30
+LARGE, MAX_RATIO = 256 << 20, 200
+_CHUNK = 1 << 20
+_XML = (".xml", ".rels")
+
+
+class Package:
+    """A zip package whose directory has been looked at. Raises WorkbookError at once if it would unpack to too much."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with zipfile.ZipFile(path) as file:
+                self._parts = {_plain(info.filename): info for info in file.infolist()}
+                twice = len(self._parts) != len(file.infolist())
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            raise WorkbookError(f"{path} is a damaged workbook: {error}; open it in a spreadsheet program and save it anew") from error
+        if twice:  # which of them the library takes is its secret
+            raise WorkbookError(f"{path} is a damaged workbook: it has two parts of the same name; save it anew in a spreadsheet program")
+        unpacked = sum(info.file_size for info in self._parts.values())
+        packed = max(path.stat().st_size, 1)
+        if unpacked > MAX_UNPACKED or (unpacked > LARGE and unpacked / packed > MAX_RATIO):
+            raise WorkbookError(
+                f"{path} would unpack to {unpacked / 2**20:,.0f} MB, {unpacked / packed:,.0f} times its size;"
+                " that is no workbook but a zip bomb"
+            )
+
+    def names(self) -> list[str]:
+        """Return the names of all parts, in small letters and with slashes: programs do not agree on either."""
+        return list(self._parts)
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """Unpack a part bit by bit. Raises WorkbookError where the directory lied about its size, or it is damaged."""
+        info = copy.copy(self._parts[name])
+        size, info.file_size = info.file_size, MAX_UNPACKED + _CHUNK  # or reading ends where the directory says, and its lie is not seen
+        try:
+            with zipfile.ZipFile(self.path) as file, file.open(info) as part:
+                got = 0
+                while chunk := part.read(_CHUNK):
+                    got += len(chunk)
+                    if got > size:
+                        raise WorkbookError(f"{self.path} unpacks to more than it says: that is no workbook but a zip bomb")
+                    yield chunk
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
+            raise WorkbookError(
+                f"{self.path} is a damaged workbook ({error}); open it in a spreadsheet program and save it anew"
+            ) from error
+
+    def refuse_dishonest_parts(self) -> None:
+        """Raise WorkbookError if a part of XML is larger than the directory says, or defines entities, as no spreadsheet does."""
+        for name in self._parts:
+            if name.endswith(_XML):
+                for number, chunk in enumerate(self.chunks(name)):
+                    if number == 0 and re.search(rb"<!(DOCTYPE|ENTITY)", chunk[:4096], re.IGNORECASE):
+                        raise WorkbookError(
+                            f"{self.path} has a document type definition in {name}, which no spreadsheet program writes; it is not read"
+                        )
+
+
+def _plain(name: str) -> str:
+    return name.replace("\\", "/").lstrip("/").lower()

@@ -1,0 +1,168 @@
+"""What a sheet's XML says that the library does not: how far its cells reach, and which of them hold errors."""
+
+import posixpath
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+from xml.parsers import expat
+
+from workers.contract.errors import WorkbookError
+
+from .packages import Package
+
+#: A cell with something in it, as all but a few programs write it; the others' sheets are parsed.
+_CELL = re.compile(rb'<c r="([A-Z]{1,9})([0-9]{1,9})"(?:[^>]*[^/>])?>(?!</c>)')
+_ANY_CELL = re.compile(rb"<c(?=[\s/>])")
+_PLAIN_CELL = re.compile(rb'<c r="[A-Z]{1,9}[0-9]{1,9}"')
+_ERROR = re.compile(rb'<c r="([A-Z]{1,9})([0-9]{1,9})"[^>]*\st="e"(?:[^>]*[^/>])?>(?:<f[^>]*/>|<f[^>]*>[^<]*</f>)?<v>([^<]{1,20})</v>')
+
+
+class Extent(NamedTuple):
+    """How far the filled cells of a sheet reach, from 1, how many there are, and the errors by (row, column) from 0."""
+
+    rows: int
+    columns: int
+    cells: int
+    errors: dict[tuple[int, int], str]
+
+
+def sheet_parts(package: Package) -> dict[str, str]:
+    """Return the parts that hold the sheets, by the sheets' names; what cannot be found is left out."""
+    root = _relations(package, "", "_rels/.rels")
+    book = next((target for kind, target in root.values() if kind == "officeDocument"), "xl/workbook.xml")
+    folder, name = posixpath.split(book)
+    targets = _relations(package, folder, f"{folder}/_rels/{name}.rels".lstrip("/"))
+    parts: dict[str, str] = {}
+    for tag, attributes in _elements(package, book):
+        if tag == "sheet":
+            _, part = targets.get(attributes.get("id", ""), ("", ""))
+            if part in package.names():
+                parts[attributes.get("name", "")] = part
+    return parts
+
+
+def measure(package: Package, part: str) -> Extent:
+    """Read a sheet's XML once, in little memory. Raises WorkbookError."""
+    rows = columns = cells = 0
+    errors: dict[tuple[int, int], str] = {}
+    rest = b""
+    for number, chunk in enumerate(package.chunks(part)):
+        rest += chunk
+        if number == 0 and re.match(rb"[^<]*(<\?[^>]*>\s*)?<\w+:worksheet", rest[:4096]):
+            return _measure_slowly(package, part)
+        # A cell that is not all there yet waits for the next chunk
+        cut = rest.rfind(b"<c")
+        if cut < 0:
+            rest = rest[-1:]
+        if cut <= 0:
+            continue
+        done, rest = rest[:cut], rest[cut:]
+        if len(_ANY_CELL.findall(done)) != len(_PLAIN_CELL.findall(done)):
+            return _measure_slowly(package, part)
+        rows, columns, cells = _widen(done, rows, columns, cells, errors)
+    if len(_ANY_CELL.findall(rest)) != len(_PLAIN_CELL.findall(rest)):
+        return _measure_slowly(package, part)
+    rows, columns, cells = _widen(rest, rows, columns, cells, errors)
+    return Extent(rows, columns, cells, errors)
+
+
+def _widen(text: bytes, rows: int, columns: int, cells: int, errors: dict[tuple[int, int], str]) -> tuple[int, int, int]:
+    found = _CELL.findall(text)
+    if found:
+        rows = max(rows, max(int(row) for _, row in found))
+        columns = max(columns, *map(_column, {letters for letters, _ in found}))
+    if b't="e"' in text:
+        for letters, row, value in _ERROR.findall(text):
+            errors[int(row) - 1, _column(letters) - 1] = value.decode("ascii", "replace")
+    return rows, columns, cells + len(found)
+
+
+def _column(letters: bytes) -> int:
+    number = 0
+    for letter in letters:
+        number = number * 26 + letter - 64
+    return number
+
+
+class _Slow:
+    """A sheet as an XML parser sees it: for prefixes, other quotes, and cells that do not say where they are."""
+
+    def __init__(self) -> None:
+        self.rows = self.columns = self.cells = 0
+        self.errors: dict[tuple[int, int], str] = {}
+        self._row = self._column = 0
+        self._error = self._value = False
+        self._text = ""
+
+    def begin(self, tag: str, attributes: dict[str, str]) -> None:
+        tag = _local(tag)
+        if tag == "row":
+            self._row = _number(attributes.get("r", ""), self._row + 1)
+            self._column = 0
+        elif tag == "c":
+            place = re.fullmatch(r"([A-Za-z]+)([0-9]+)", attributes.get("r", ""))
+            self._column = _column(place[1].upper().encode()) if place else self._column + 1
+            self._row = int(place[2]) if place else max(self._row, 1)
+            self._error = attributes.get("t") == "e"
+        elif tag in ("v", "is"):
+            self.cells += 1
+            self.rows, self.columns = max(self.rows, self._row), max(self.columns, self._column)
+            self._value, self._text = tag == "v", ""
+
+    def end(self, tag: str) -> None:
+        if _local(tag) == "v" and self._value:
+            if self._error:
+                self.errors[self._row - 1, self._column - 1] = self._text.strip()
+            self._value = False
+
+    def text(self, text: str) -> None:
+        if self._value and self._error:
+            self._text += text
+
+
+def _measure_slowly(package: Package, part: str) -> Extent:
+    slow = _Slow()
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = slow.begin, slow.end, slow.text
+    parse(parser, package, part)
+    return Extent(slow.rows, slow.columns, slow.cells, slow.errors)
+
+
+def _relations(package: Package, folder: str, part: str) -> dict[str, tuple[str, str]]:
+    """Return the kind and the target of every relation by its id."""
+    found: dict[str, tuple[str, str]] = {}
+    for tag, attributes in _elements(package, part):
+        if tag == "Relationship":
+            target = attributes.get("Target", "").replace("\\", "/")
+            path = posixpath.normpath(target if target.startswith("/") else posixpath.join(folder, target)).lstrip("/").lower()
+            found[attributes.get("Id", "")] = (attributes.get("Type", "").rpartition("/")[2], path)
+    return found
+
+
+def _elements(package: Package, part: str) -> Iterable[tuple[str, dict[str, str]]]:
+    if part not in package.names():
+        return []
+    found: list[tuple[str, dict[str, str]]] = []
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = lambda tag, attributes: found.append((_local(tag), {_local(k): v for k, v in attributes.items()}))
+    parse(parser, package, part)
+    return found
+
+
+def parse(parser: expat.XMLParserType, package: Package, part: str) -> None:
+    """Feed a part to a parser. Raises WorkbookError if it is no XML."""
+    try:
+        for chunk in package.chunks(part):
+            parser.Parse(chunk, False)
+        parser.Parse(b"", True)
+    except (expat.ExpatError, LookupError, ValueError) as error:
+        raise WorkbookError(f"{package.path} is a damaged workbook: {part}: {error}") from error
+
+
+def _local(tag: str) -> str:
+    return tag.rpartition(":")[2]
+
+
+def _number(text: str, otherwise: int) -> int:
+    return int(text) if text.isascii() and text.isdigit() else otherwise

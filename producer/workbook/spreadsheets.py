@@ -1,0 +1,138 @@
+"""Sheets of the workbooks that spreadsheet programs write: .xlsx, .xlsm, .xls and .ods."""
+
+import datetime
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from python_calamine import (
+    CalamineError,
+    CalamineWorkbook,
+    PasswordError,
+    SheetTypeEnum,
+    SheetVisibleEnum,
+    WorksheetNotFound,
+    XmlError,
+    ZipError,
+)
+
+from workers.contract.errors import WorkbookError
+
+from .cells import Cell, CellError, Grid, tidy
+from .formats import Format
+from .ods_xml import measure_ods
+from .packages import Package
+from .sheet_xml import Extent, measure, sheet_parts
+
+#: calamine lays a sheet out as a full grid, 32 bytes a cell, and ends the process where there is no room. Up to so many cells that
+#: is fine however empty they are, up to so many if a tenth of them hold something, and beyond not at all.
+SPARSE_CELLS, MOST_CELLS = 8_000_000, 100_000_000
+_MAX_ROWS, _MAX_COLUMNS = 1_048_576, 16_384
+_DURATION = re.compile(r"(-?)PT(\d{1,6})H(\d{1,2})M(\d{1,2}(?:\.\d{1,9})?)S")
+
+
+class Workbook:
+    """An open workbook. Raises WorkbookError, in one line, for everything that is wrong with the file."""
+
+    def __init__(self, path: Path, kind: Format, calamine: CalamineWorkbook, package: Package | None, extents: dict[str, Extent]) -> None:
+        self._path, self._kind, self._calamine, self._package, self._extents = path, kind, calamine, package, extents
+        self._parts = sheet_parts(package) if package and kind is Format.XLSX else {}
+        sheets = [meta for meta in calamine.sheets_metadata if meta.typ == SheetTypeEnum.WorkSheet]
+        self.names = [meta.name for meta in sheets]
+        self.visible = [meta.name for meta in sheets if meta.visible == SheetVisibleEnum.Visible]
+
+    @classmethod
+    def open(cls, path: Path, kind: Format) -> Self:
+        """Open a workbook after a look at what it would cost."""
+        package, extents = None, {}
+        if kind is not Format.XLS:
+            package = Package(path)
+            package.refuse_dishonest_parts()
+        if package is not None and kind is Format.ODS:
+            if "meta-inf/manifest.xml" in package.names() and b":encryption-data" in b"".join(package.chunks("meta-inf/manifest.xml")):
+                raise WorkbookError(f"{path} is protected with a password; save a copy without one")
+            extents = measure_ods(package)
+            for name, extent in extents.items():  # calamine lays out all of them at once
+                _refuse_too_wide(path, name, extent)
+        try:
+            with _named_for(path, kind) as named:
+                calamine = CalamineWorkbook.from_path(str(named))
+            return cls(path, kind, calamine, package, extents)
+        except PasswordError as error:
+            raise WorkbookError(f"{path} is protected with a password; save a copy without one") from error
+        except (CalamineError, ZipError, XmlError, OSError) as error:
+            raise WorkbookError(
+                f"{path} is a damaged workbook ({_first_line(error)}); open it in a spreadsheet program and save it anew"
+            ) from error
+
+    def grid(self, name: str) -> Grid:
+        """Return all cells of a sheet from A1 on."""
+        extent = self._extent(name)
+        if extent is not None:
+            _refuse_too_wide(self._path, name, extent)
+        try:
+            rows: Grid = self._calamine.get_sheet_by_name(name).to_python(skip_empty_area=False)
+        except (CalamineError, WorksheetNotFound, XmlError, ZipError, OverflowError, ValueError) as error:
+            raise WorkbookError(f"sheet {name!r} of {self._path} cannot be read: {_first_line(error)}") from error
+        convert = _from_ods if self._kind is Format.ODS else tidy
+        for i, row in enumerate(rows):
+            rows[i] = [convert(cell) for cell in row]
+        for (row_number, column), error_text in (extent.errors if extent else {}).items():
+            _put(rows, row_number, column, error_text)
+        return rows
+
+    def _extent(self, name: str) -> Extent | None:
+        if self._kind is Format.ODS:
+            return self._extents.get(name)
+        if self._package is None or not self._parts:
+            return None
+        part = self._parts.get(name)
+        if part is None:
+            raise WorkbookError(f"{self._path} is a damaged workbook: there is nothing of sheet {name!r}; save it anew")
+        return measure(self._package, part)
+
+
+def _refuse_too_wide(path: Path, name: str, extent: Extent) -> None:
+    area = extent.rows * extent.columns
+    if extent.rows > _MAX_ROWS or extent.columns > _MAX_COLUMNS:
+        raise WorkbookError(f"{path} is a damaged workbook: sheet {name!r} has cells where no sheet has any; save it anew")
+    if area > MOST_CELLS or (area > SPARSE_CELLS and extent.cells * 10 < area):
+        raise WorkbookError(
+            f"sheet {name!r} of {path} reaches over {extent.rows:,} rows and {extent.columns:,} columns, with {extent.cells:,} cells that"
+            " hold anything: more than can be read; delete values that stand far away from the others"
+        )
+
+
+def _put(rows: Grid, row: int, column: int, text: str) -> None:
+    if row >= len(rows):
+        return  # errors below the last value are what a formula that was filled down left
+    line = rows[row]
+    line.extend([""] * (column + 1 - len(line)))
+    line[column] = CellError(text)
+
+
+def _from_ods(cell: Cell) -> Cell:
+    """calamine gives times of a day and more as they are written in the file."""
+    if isinstance(cell, str) and (match := _DURATION.fullmatch(cell)):
+        span = datetime.timedelta(hours=int(match[2]), minutes=int(match[3]), seconds=float(match[4]))
+        return -span if match[1] else span
+    return tidy(cell)
+
+
+@contextmanager
+def _named_for(path: Path, kind: Format) -> Iterator[Path]:
+    """Give the file a name that says what it is: calamine believes names."""
+    if path.suffix.lower() == f".{kind}":
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="kotae-read-") as folder:
+        link = Path(folder) / f"workbook.{kind}"
+        link.symlink_to(path.resolve())
+        yield link
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,523 @@
+"""Workbooks that other programs, accidents and enemies make: read right, or refused in one line before they cost anything."""
+
+import datetime
+import struct
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pytest
+import xlsxwriter
+
+from producer.workbook.cells import CellError
+from producer.workbook.reading import read_sheet
+from producer.workbook.spreadsheets import SPARSE_CELLS
+from tests.workbooks import save_workbook
+from workers.contract.errors import WorkbookError
+
+QUESTIONS = [["question"], ["What is it?"]]
+#: What a chain of sectors ends with, and what belongs to none.
+END, FREE = 0xFFFFFFFE, 0xFFFFFFFF
+OFFICE = 'xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0"'
+TABLE = 'xmlns:table="urn:oasis:names:tc:opendocument:xmlns:table:1.0" xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0"'
+CALC = 'xmlns:calcext="urn:org:documentfoundation:names:experimental:calc:xmlns:calcext:1.0"'
+
+
+def save_ods(path: Path, rows: str, name: str = "Sheet1") -> Path:
+    """Save a sheet of OpenDocument, given as the XML of its rows."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as package:
+        package.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet", zipfile.ZIP_STORED)
+        package.writestr(
+            "META-INF/manifest.xml",
+            '<manifest:manifest xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0">'
+            '<manifest:file-entry manifest:full-path="/" manifest:media-type="application/vnd.oasis.opendocument.spreadsheet"/>'
+            "</manifest:manifest>",
+        )
+        package.writestr(
+            "content.xml",
+            f'<?xml version="1.0" encoding="UTF-8"?><office:document-content {OFFICE} {TABLE} {CALC} office:version="1.3"><office:body>'
+            f'<office:spreadsheet><table:table table:name="{name}">{rows}</table:table></office:spreadsheet></office:body>'
+            "</office:document-content>",
+        )
+    return path
+
+
+def ods_row(*cells: str, more: str = "") -> str:
+    return f"<table:table-row{more}>{''.join(cells)}</table:table-row>"
+
+
+def ods_cell(text: str, kind: str = "string", value: str = "", more: str = "") -> str:
+    return f'<table:table-cell office:value-type="{kind}" {value} {more}><text:p>{text}</text:p></table:table-cell>'
+
+
+def patched(path: Path, change: Callable[[dict[str, bytes]], Any]) -> Path:
+    """Change the parts of a package."""
+    with zipfile.ZipFile(path) as package:
+        parts = {name: package.read(name) for name in package.namelist()}
+    change(parts)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as package:
+        for name, content in parts.items():
+            package.writestr(name, content)
+    return path
+
+
+def with_sheet(path: Path, data: str, root: str = "worksheet", more: str = "") -> Path:
+    """Save a workbook whose only sheet has this XML for its data."""
+    save_workbook(path, {"S": QUESTIONS})
+    space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+
+    def change(parts: dict[str, bytes]) -> None:
+        parts["xl/worksheets/sheet1.xml"] = f"<{root} {space}>{more}<sheetData>{data}</sheetData></{root}>".encode()
+
+    return patched(path, change)
+
+
+def text_cell(place: str, text: str) -> str:
+    return f'<c r="{place}" t="inlineStr"><is><t>{text}</t></is></c>'
+
+
+def test_an_error_stays_in_its_cell_and_is_no_question(tmp_path: Path) -> None:
+    """#N/A in a column beside the questions is part of the source; as a question there is nothing to ask."""
+    path = tmp_path / "in.xlsx"
+    with xlsxwriter.Workbook(str(path)) as workbook:
+        sheet = workbook.add_worksheet()
+        sheet.write_row(0, 0, ["question", "looked up"])
+        for row, (question, error) in enumerate([("a", "#N/A"), ("b", "#DIV/0!"), ("c", "#REF!"), ("", "#NAME?")], start=1):
+            sheet.write_string(row, 0, question)
+            sheet.write_formula(row, 1, "=1", None, error)
+        sheet.write_formula("A6", "=NA()", None, "#N/A")
+        sheet.write_row(6, 0, ["last", 1])
+
+    read = read_sheet(path)
+
+    assert read.questions() == ["a", "b", "c", "", "", "last"]
+    assert [row[1] for row in read.rows] == ["#N/A", "#DIV/0!", "#REF!", "#NAME?", "", 1]
+    assert isinstance(read.rows[4][0], CellError)
+
+
+@pytest.mark.parametrize("epoch_1904", [False, True])
+def test_dates_and_long_times_are_the_same_in_both_epochs(tmp_path: Path, epoch_1904: bool) -> None:
+    """Workbooks from old Macs count days from 1904; shifts run past midnight."""
+    cells: list[Any] = [
+        datetime.date(2026, 1, 2),
+        datetime.datetime(2026, 1, 2, 3, 4, 5),  # noqa: DTZ001 - cells have no time zone
+        datetime.time(23, 59, 59),
+        datetime.timedelta(hours=24),
+        datetime.timedelta(hours=47, minutes=59),
+    ]
+    path = tmp_path / "in.xlsx"
+    formats = {
+        datetime.date: "yyyy-mm-dd",
+        datetime.datetime: "yyyy-mm-dd hh:mm:ss",
+        datetime.time: "hh:mm",
+        datetime.timedelta: "[h]:mm",
+    }
+    with xlsxwriter.Workbook(str(path), {"date_1904": epoch_1904}) as workbook:
+        sheet = workbook.add_worksheet()
+        sheet.write(0, 0, "question")
+        for row, cell in enumerate(cells, start=1):
+            sheet.write_datetime(row, 0, cell, workbook.add_format({"num_format": formats[type(cell)]}))
+
+    read = read_sheet(path)
+
+    assert [row[0] for row in read.rows] == cells
+    assert read.questions() == ["2026-01-02", "2026-01-02 03:04:05", "23:59:59", "24:00:00", "47:59:00"]
+
+
+def test_what_excel_escapes_is_read_as_it_was_meant(tmp_path: Path) -> None:
+    """A prompt must not carry a literal _x000D_, and a text that looks like an escape must stay one."""
+    inline = "".join(
+        f'<row r="{i}">{text_cell(f"A{i}", text)}</row>'
+        for i, text in enumerate(["question", "one_x000D_\ntwo", "_x005F_x0041_", "_x0041_"], start=1)
+    )
+
+    assert read_sheet(with_sheet(tmp_path / "inline.xlsx", inline)).questions() == ["one\r\ntwo", "_x0041_", "A"]
+
+
+def test_an_old_excel_file_reads_as_a_new_one(tmp_path: Path) -> None:
+    """Nobody converts a thousand old files first."""
+    xlwt = pytest.importorskip("xlwt", reason="xlwt writes the .xls of this test")
+    cells: list[Any] = ["あ", "007", 3, 2.5, True, datetime.datetime(2026, 1, 2, 3, 4, 5), datetime.date(2026, 1, 2)]  # noqa: DTZ001
+    workbook = xlwt.Workbook()
+    sheet = workbook.add_sheet("S")
+    for row, cell in enumerate(["question", *cells]):
+        code = {datetime.datetime: "yyyy-mm-dd hh:mm:ss", datetime.date: "yyyy-mm-dd"}.get(type(cell), "General")
+        sheet.write(row, 0, cell, xlwt.easyxf(num_format_str=code))
+    workbook.save(tmp_path / "in.xls")
+
+    for name in ("in.xls", "called.xlsx"):
+        path = tmp_path / name
+        path.write_bytes((tmp_path / "in.xls").read_bytes())
+        assert [(row[0], type(row[0])) for row in read_sheet(path).rows] == [(cell, type(cell)) for cell in cells]
+
+
+def test_an_open_document_keeps_its_types(tmp_path: Path) -> None:
+    """LibreOffice's own format, with its own words for dates, times and errors."""
+    rows = [
+        ods_cell("あ"),
+        ods_cell("3", "float", 'office:value="3"'),
+        ods_cell("2.5", "float", 'office:value="2.5"'),
+        ods_cell("TRUE", "boolean", 'office:boolean-value="true"'),
+        ods_cell("x", "date", 'office:date-value="2026-01-02"'),
+        ods_cell("x", "date", 'office:date-value="2026-01-02T03:04:05"'),
+        ods_cell("x", "time", 'office:time-value="PT03H04M05S"'),
+        ods_cell("x", "time", 'office:time-value="PT30H00M00S"'),
+        ods_cell("#N/A", "string", 'office:string-value=""', 'calcext:value-type="error"'),
+        ods_cell("_x0041_"),
+    ]
+    path = save_ods(tmp_path / "in.ods", "".join(map(ods_row, [ods_cell("question"), *rows])))
+
+    read = read_sheet(path)
+
+    assert [row[0] for row in read.rows] == [
+        "あ",
+        3,
+        2.5,
+        True,
+        datetime.date(2026, 1, 2),
+        datetime.datetime(2026, 1, 2, 3, 4, 5),  # noqa: DTZ001
+        datetime.time(3, 4, 5),
+        datetime.timedelta(hours=30),
+        "#N/A",
+        "_x0041_",
+    ]
+    assert isinstance(read.rows[8][0], CellError)
+
+
+@pytest.mark.parametrize("name", ["in.xlsm", "in.xls", "in.ods", "in.csv", "in"])
+def test_the_content_decides_whatever_the_name(tmp_path: Path, name: str) -> None:
+    """Mail programs and downloads rename files; the library would believe them."""
+    path = save_workbook(tmp_path / name, {"S": QUESTIONS})
+
+    assert read_sheet(path).questions() == ["What is it?"]
+
+
+@pytest.mark.parametrize("library", ["xlsxwriter", "openpyxl"])
+def test_titles_above_the_header_are_passed_over(tmp_path: Path, library: str) -> None:
+    """Reports begin with a title and a date; the row number is the one that a spreadsheet program shows."""
+    rows: list[list[Any]] = [["Questions of May"], [], ["by", "Sato"], ["NO", "質問", "memo"], [1, "a", ""], ["", "", ""], [3, "c", "x"]]
+    path = tmp_path / "in.xlsx"
+    if library == "xlsxwriter":
+        save_workbook(path, {"S": rows})
+    else:
+        workbook = openpyxl.Workbook()
+        for row in rows:
+            workbook.worksheets[0].append(row)
+        workbook.save(path)
+
+    read = read_sheet(path)
+
+    assert (read.headers, read.header_row, read.shown_row(2)) == (["NO", "質問", "memo"], 4, 7)
+    assert read.questions() == ["a", "", "c"]
+
+
+HEADERS: dict[str, tuple[list[list[Any]], dict[str, Any], int]] = {
+    "a title that is itself called so": ([["質問"], ["NO", "質問"], [1, "a"]], {}, 2),
+    "only one column": ([["Questions of May"], [], ["question"], ["a"]], {}, 3),
+    "rows that hold the word as data": ([["text", "prompt "], ["a", "question"], ["b", "question"]], {}, 1),
+    "a named column": ([["of May"], ["NO", "text"], ["1", "a"]], {"question_column": "TEXT"}, 2),
+    "a given row": ([["question", "x"], ["a", "question"], ["b", "c"]], {"header_row": 2}, 2),
+    "free rows above": ([[], [], ["question"], ["a"]], {}, 3),
+}
+
+
+@pytest.mark.parametrize(("rows", "options", "expected"), HEADERS.values(), ids=HEADERS)
+def test_the_header_is_found(tmp_path: Path, rows: list[list[Any]], options: dict[str, Any], expected: int) -> None:
+    """A wrong header row would ask the wrong column, or lose a row of data."""
+    path = save_workbook(tmp_path / "in.xlsx", {"S": rows})
+
+    assert read_sheet(path, **options).header_row == expected
+
+
+def test_the_word_question_in_a_row_of_data_is_no_header(tmp_path: Path) -> None:
+    """Taking it for one would silently drop the rows above."""
+    path = save_workbook(tmp_path / "in.xlsx", {"S": [["text", "kind"], ["a", "question"], ["b", "question"]]})
+
+    with pytest.raises(WorkbookError, match=r"its columns are: 'text', 'kind'; name the one"):
+        read_sheet(path)
+
+
+@pytest.mark.parametrize(("row", "helpful"), [(2, "row 2 of sheet 'S'"), (9, "ends in row 3")])
+def test_a_header_row_that_cannot_be_one_is_said(tmp_path: Path, row: int, helpful: str) -> None:
+    """A typing mistake in --header-row is answered in the words of the option."""
+    path = save_workbook(tmp_path / "in.xlsx", {"S": [["question"], [], ["a"]]})
+
+    with pytest.raises(WorkbookError, match=f"{helpful}.*--header-row"):
+        read_sheet(path, "S", header_row=row)
+
+
+def test_merged_cells_keep_every_row(tmp_path: Path) -> None:
+    """The value stands in the first cell of the merger; the others are rows without a question."""
+    path = tmp_path / "in.xlsx"
+    with xlsxwriter.Workbook(str(path)) as workbook:
+        sheet = workbook.add_worksheet()
+        sheet.write_row(0, 0, ["group", "question"])
+        sheet.merge_range("A2:A4", "one")
+        sheet.merge_range("B3:B4", "b")
+        sheet.write("B2", "a")
+        sheet.write("B5", "c")
+
+    assert read_sheet(path).rows == [["one", "a"], ["", "b"], ["", ""], ["", "c"]]
+
+
+def test_a_sheet_in_another_spelling_is_read(tmp_path: Path) -> None:
+    """Some programs write prefixes, single quotes, or cells that do not say where they are."""
+    path = tmp_path / "in.xlsx"
+    save_workbook(path, {"S": QUESTIONS})
+    data = (
+        "<x:row><x:c t='inlineStr'><x:is><x:t>question</x:t></x:is></x:c><x:c t='inlineStr'><x:is><x:t>n</x:t></x:is></x:c></x:row>"
+        "<x:row><x:c t='inlineStr'><x:is><x:t>a</x:t></x:is></x:c><x:c t='e'><x:v>#N/A</x:v></x:c></x:row>"
+    )
+    space = "xmlns:x='http://schemas.openxmlformats.org/spreadsheetml/2006/main'"
+    xml = f"<?xml version='1.0'?><x:worksheet {space}><x:sheetData>{data}</x:sheetData></x:worksheet>"
+    patched(path, lambda parts: parts.update({"xl/worksheets/sheet1.xml": xml.encode()}))
+
+    read = read_sheet(path)
+
+    assert (read.headers, read.rows) == (["question", "n"], [["a", "#N/A"]])
+
+
+def test_a_dimension_that_lies_is_not_believed(tmp_path: Path) -> None:
+    """Some programs write A1 for any sheet, some the whole grid."""
+    data = f'<row r="1">{text_cell("A1", "question")}</row><row r="2">{text_cell("A2", "a")}</row>'
+
+    for claim in ("A1", "A1:XFD1048576"):
+        path = with_sheet(tmp_path / "in.xlsx", data, more=f'<dimension ref="{claim}"/>')
+        assert read_sheet(path).questions() == ["a"]
+
+
+def test_sixteen_thousand_columns_are_read(tmp_path: Path) -> None:
+    """As wide as a sheet can be."""
+    path = save_workbook(tmp_path / "in.xlsx", {"S": [["question", *(f"h{i}" for i in range(16_383))], ["a"] * 16_384]})
+
+    assert len(read_sheet(path).headers) == 16_384
+
+
+def limited(path: Path, megabytes: int = 800) -> str:
+    """Read a workbook in a process of its own; return what it said. Fails if it took more memory or died."""
+    program = (
+        "import resource, sys; from pathlib import Path\n"
+        "from producer.workbook.reading import read_sheet\n"
+        "from workers.contract.errors import WorkbookError\n"
+        "try: print('read', len(read_sheet(Path(sys.argv[1])).rows))\n"
+        "except WorkbookError as error: print('refused', error)\n"
+        "print(max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 0, done.stderr
+    said, peak = done.stdout.splitlines()
+    assert int(peak) < megabytes * 1024
+    return said
+
+
+def stray_value(path: Path) -> None:
+    with_sheet(path, f'<row r="1">{text_cell("A1", "question")}</row><row r="1048576">{text_cell("XFD1048576", "x")}</row>')
+
+
+def stray_value_without_places(path: Path) -> None:
+    with_sheet(path, '<row r="1"><c t="str"><v>question</v></c></row><row r="1048576"><c r="XFD1048576" t="str"><v>x</v></c></row>')
+
+
+def value_beyond_any_sheet(path: Path) -> None:
+    with_sheet(path, f'<row r="1">{text_cell("A1", "question")}</row><row r="2">{text_cell("ZZZZZ99999", "x")}</row>')
+
+
+def stray_value_in_ods(path: Path) -> None:
+    save_ods(
+        path,
+        ods_row(ods_cell("question"))
+        + ods_row("<table:table-cell/>", more=' table:number-rows-repeated="900000"')
+        + ods_row('<table:table-cell table:number-columns-repeated="90"/>', ods_cell("x")),
+    )
+
+
+def bomb(path: Path) -> None:
+    save_workbook(path, {"S": QUESTIONS})
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as package, package.open("xl/media/a.bin", "w", force_zip64=True) as part:
+        for _ in range(300):
+            part.write(bytes(1 << 20))
+
+
+def bomb_that_lies(path: Path) -> None:
+    save_workbook(path, {"S": QUESTIONS})
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as package, package.open("xl/sharedStrings2.xml", "w") as part:
+        for _ in range(64):
+            part.write(b" " * (1 << 20))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(struct.pack("<I", 64 << 20), struct.pack("<I", 1000)))
+
+
+def xml_bomb(path: Path) -> None:
+    entities = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10 if i else "x" * 100}">' for i in range(9))
+    with_doctype(path, f"[{entities}]", "&a8;")
+
+
+def external_entity(path: Path) -> None:
+    with_doctype(path, '[<!ENTITY e SYSTEM "file:///etc/passwd">]', "&e;")
+
+
+def with_doctype(path: Path, doctype: str, text: str) -> None:
+    save_workbook(path, {"S": QUESTIONS})
+    space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    xml = f'<!DOCTYPE sst {doctype}><sst {space} count="2" uniqueCount="2"><si><t>question</t></si><si><t>{text}</t></si></sst>'
+    patched(path, lambda parts: parts.update({"xl/sharedStrings.xml": xml.encode()}))
+
+
+def endless_old_excel(path: Path) -> None:
+    """A chain of sectors that leads back to itself: the library follows it until there is no memory left."""
+    numbers = (0x3E, 3, 0xFFFE, 9, 6, 0, 1, 1, 0, 4096, END, 0, END, 0)
+    header = struct.pack("<8s16x5H6x9I", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", *numbers)
+    header += struct.pack("<109I", 0, *[FREE] * 108)
+    table = struct.pack("<128I", 0xFFFFFFFD, 1, *[FREE] * 126)
+    path.write_bytes(header + table + "Workbook".encode("utf-16-le").ljust(512, b"\0"))
+
+
+def strange_encoding(path: Path) -> None:
+    save_ods(path, ods_row(ods_cell("question")))
+    patched(path, lambda parts: parts.update({"content.xml": parts["content.xml"].replace(b"UTF-8", b"UTF-9")}))
+
+
+def cell_outside_a_row(path: Path) -> None:
+    save_ods(path, ods_cell("question") + ods_row(ods_cell("question")) + ods_row(ods_cell("a")))
+
+
+def protected_ods(path: Path) -> None:
+    """What LibreOffice saves with a password: a list of parts that says so, and noise."""
+    save_ods(path, ods_row(ods_cell("question")))
+    said = b'<manifest:file-entry manifest:full-path="content.xml"><manifest:encryption-data/></manifest:file-entry></manifest:manifest>'
+    patched(
+        path,
+        lambda parts: parts.update(
+            {
+                "content.xml": bytes(range(256)) * 4,
+                "META-INF/manifest.xml": parts["META-INF/manifest.xml"].replace(b"</manifest:manifest>", said),
+            }
+        ),
+    )
+
+
+def sheet_that_stands_there_twice(path: Path) -> None:
+    stray_value(path)
+    with zipfile.ZipFile(path) as package:
+        content = package.read("xl/worksheets/sheet1.xml")
+    with_sheet(path, f'<row r="1">{text_cell("A1", "question")}</row>')
+    with zipfile.ZipFile(path, "a") as package:
+        package.writestr("xl/Worksheets/sheet1.xml", content)
+
+
+def empty_formatted_rows(path: Path) -> None:
+    rows = (f'<row r="{i}" s="1" customFormat="1"><c r="A{i}" s="1"/><c r="B{i}" s="1"/></row>' for i in range(3, 1_000_001))
+    with_sheet(path, f'<row r="1">{text_cell("A1", "question")}</row><row r="2">{text_cell("A2", "a")}</row>' + "".join(rows))
+
+
+def repeated_empty_rows(path: Path) -> None:
+    empty = ods_row('<table:table-cell table:number-columns-repeated="16384"/>', more=' table:number-rows-repeated="1048574"')
+    save_ods(path, ods_row(ods_cell("question")) + ods_row(ods_cell("a")) + empty)
+
+
+def repeated_values(path: Path) -> None:
+    many = ods_cell("a", more='table:number-columns-repeated="16384"')
+    save_ods(path, ods_row(ods_cell("question")) + ods_row(many, more=' table:number-rows-repeated="1048575"'))
+
+
+ODD: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "a stray value in the last cell": (stray_value, "reaches over 1,048,576 rows and 16,384 columns"),
+    "a stray value among cells without places": (stray_value_without_places, "reaches over 1,048,576 rows"),
+    "a value beyond any sheet": (value_beyond_any_sheet, "cells where no sheet has any"),
+    "a stray value in an .ods": (stray_value_in_ods, "reaches over 900,002 rows and 91 columns"),
+    "a zip bomb": (bomb, "zip bomb"),
+    "a zip bomb with a false directory": (bomb_that_lies, "zip bomb"),
+    "an XML bomb": (xml_bomb, "document type definition"),
+    "an external entity": (external_entity, "document type definition"),
+    "an old Excel file without an end": (endless_old_excel, "is a damaged old Excel file"),
+    "an encoding that nobody knows": (strange_encoding, "is a damaged workbook"),
+    "a cell outside of a row": (cell_outside_a_row, "read 1"),
+    "a protected .ods": (protected_ods, "protected with a password"),
+    "a sheet that stands there twice": (sheet_that_stands_there_twice, "two parts of the same name"),
+    "a million empty formatted rows": (empty_formatted_rows, "read 1"),
+    "an .ods with a million repeated empty rows": (repeated_empty_rows, "read 1"),
+    "an .ods with one value repeated": (repeated_values, "reaches over 1,048,576 rows"),
+}
+
+
+@pytest.mark.parametrize(("make", "expected"), ODD.values(), ids=ODD)
+def test_an_odd_workbook_costs_little(tmp_path: Path, make: Callable[[Path], Any], expected: str) -> None:
+    """Under 800 MB and 20 s, whatever somebody sends: read right, or refused in one line."""
+    path = tmp_path / "in.xlsx"
+    make(path)
+
+    assert expected in limited(path)
+
+
+OTHERS: Mapping[str, tuple[bytes, str]] = {
+    "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(64), "a picture"),
+    "a photograph": (b"\xff\xd8\xff\xe0" + bytes(64), "a picture"),
+    "a PDF": (b"%PDF-1.7\n", "a PDF"),
+    "a page": (b"\xef\xbb\xbf\n<html><table></table></html>", "HTML"),
+    "a gzip": (b"\x1f\x8b\x08" + bytes(64), "gzip"),
+    "noise": (bytes(range(256)), "something else"),
+    "blanks": (b"\n \n", "an empty file"),
+}
+
+
+@pytest.mark.parametrize(("content", "helpful"), OTHERS.values(), ids=OTHERS)
+@pytest.mark.parametrize("name", ["in.xlsx", "in.csv"])
+def test_what_is_no_workbook_is_called_by_its_name(tmp_path: Path, content: bytes, helpful: str, name: str) -> None:
+    """Whoever dragged the wrong file should read which one it was."""
+    path = tmp_path / name
+    path.write_bytes(content)
+
+    with pytest.raises(WorkbookError, match=helpful) as raised:
+        read_sheet(path)
+
+    assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("part", "helpful"), [("word/document.xml", "a Word document"), ("xl/workbook.bin", "xlsb"), ("a", "a zip")])
+def test_another_package_is_called_by_its_name(tmp_path: Path, part: str, helpful: str) -> None:
+    """They are zip files as workbooks are."""
+    path = tmp_path / "in.xlsx"
+    with zipfile.ZipFile(path, "w") as package:
+        package.writestr(part, "x")
+
+    with pytest.raises(WorkbookError, match=helpful):
+        read_sheet(path)
+
+
+def cuts(content: bytes) -> Iterator[bytes]:
+    """Yield damaged copies: cut short, and with a byte changed every so often."""
+    for part in range(1, 20):
+        yield content[: len(content) * part // 20]
+    for place in range(0, len(content), max(len(content) // 60, 1)):
+        yield content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :]
+
+
+def test_a_damaged_workbook_is_read_or_refused_in_one_line(tmp_path: Path) -> None:
+    """A stick was pulled out too early; there is no traceback in that."""
+    whole = save_workbook(tmp_path / "whole.xlsx", {"S": [["question", "n"], *([f"q{i}", i] for i in range(200))]}).read_bytes()
+    path = tmp_path / "in.xlsx"
+    said: list[str] = []
+
+    for content in cuts(whole):
+        path.write_bytes(content)
+        try:
+            read_sheet(path)
+        except WorkbookError as error:
+            said.append(str(error))
+
+    assert len(said) > 20
+    assert [line for line in said if len(line.splitlines()) != 1] == []
+
+
+def test_a_full_sheet_may_be_large(tmp_path: Path) -> None:
+    """The guard against stray values must not refuse what somebody filled."""
+    width = SPARSE_CELLS // 1_000_000 + 1
+    row = "".join(f'<c r="{chr(65 + i)}{{0}}"><v>1</v></c>' for i in range(width))
+    data = f'<row r="1">{text_cell("A1", "question")}</row>' + "".join(f'<row r="{i}">{row.format(i)}</row>' for i in (2, 3))
+    path = with_sheet(tmp_path / "in.xlsx", data)
+
+    assert len(read_sheet(path).headers) == width
