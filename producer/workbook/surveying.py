@@ -1,0 +1,95 @@
+"""What a sheet's XML holds that its values do not show: formulas, errors, and cells beyond the last column with a value."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from python_calamine import CalamineWorkbook
+
+from workers.contract.errors import WorkbookError
+
+from .cells import column_index, row_number
+from .reading import Cell, Sheet, as_text
+from .tags import Tag, cut, root_of
+
+#: How far down a header is looked for.
+_HEADER_WITHIN = 1000
+
+
+class Survey(NamedTuple):
+    """What stands in the rows of the questions, headers included; columns count from 0."""
+
+    #: From 1.
+    header_row: int
+    #: The last column with a cell that is not empty; -1 if there is none.
+    last_column: int
+    #: Columns with a formula.
+    formulas: frozenset[int]
+    #: Columns with a formula or an error: they are not free, even if they read as empty.
+    unseen: frozenset[int]
+    #: Column and area of formulas that are written once for several cells.
+    shared: tuple[tuple[int, str], ...]
+
+
+def find_header_row(path: Path, sheet: Sheet) -> int:
+    """Return the row, from 1, in which the headers of a sheet stand. Raises WorkbookError."""
+    rows: list[list[Cell]] = CalamineWorkbook.from_path(str(path)).get_sheet_by_name(sheet.name).to_python(False, _HEADER_WITHIN)
+    wanted = [_comparable(header) for header in sheet.headers]
+    for number, row in enumerate(rows, start=1):
+        cells = [_comparable(as_text(cell)) for cell in row[: len(wanted)]]
+        if cells + [""] * (len(wanted) - len(cells)) == wanted:
+            return number
+    raise WorkbookError(f"--keep-format: the headers of sheet {sheet.name!r} are not among its first {_HEADER_WITHIN:,} rows")
+
+
+def survey(chunks: Iterator[bytes], header_row: int, count: int, part: str) -> Survey:
+    """Look through a sheet's XML once, in little memory. Raises WorkbookError."""
+    first = next(chunks, b"")
+    last, formulas, errors = -1, set[int](), set[int]()
+    shared: list[tuple[int, str]] = []
+    for row, column, cell, formula in _cells(chain([first], chunks), root_of(first, part).prefix):
+        if not header_row <= row <= header_row + count:
+            continue
+        if formula is not None:
+            formulas.add(column)
+            if formula.get("t") == "shared" and (area := formula.get("ref")):
+                shared.append((column, area))
+        elif cell.opening:
+            last = max(last, column)
+            if cell.get("t") == "e":
+                errors.add(column)
+    return Survey(header_row, last, frozenset(formulas), frozenset(formulas | errors), tuple(shared))
+
+
+def refuse_to_tear_formulas(found: Survey, replaced: Sequence[int], count: int) -> None:
+    """Raise WorkbookError if a formula that is written once for several cells would lose its place and still be needed."""
+    for column, area in found.shared:
+        start, _, end = area.partition(":")
+        columns = range(column_index(start), column_index(end or start) + 1)
+        rows = range(row_number(start), row_number(end or start) + 1)
+        inside = all(index in replaced for index in columns) and rows[-1] <= found.header_row + count
+        if column in replaced and not inside:
+            raise WorkbookError(f"--keep-format cannot replace a formula that {area} share; leave out --overwrite or --keep-format")
+
+
+def _cells(chunks: Iterable[bytes], prefix: str) -> Iterator[tuple[int, int, Tag, Tag | None]]:
+    """Yield row, column and tag of every cell, and once more with its formula if it has one."""
+    row, column = 0, -1
+    cell: Tag | None = None
+    for piece in cut(chunks, prefix, ["row", "c", "f"]):
+        if not isinstance(piece, Tag) or piece.closing:
+            continue
+        if piece.name == "row":
+            number = piece.get("r")
+            row, column = int(number) if number else row + 1, -1
+        elif piece.name == "c":
+            reference = piece.get("r")
+            column, cell = column_index(reference) if reference else column + 1, piece
+            yield row, column, cell, None
+        elif cell is not None:
+            yield row, column, cell, piece
+
+
+def _comparable(text: str) -> str:
+    return text.removesuffix(".0")
