@@ -6,6 +6,7 @@ import re
 import shutil
 import struct
 import subprocess
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -636,3 +637,114 @@ def test_the_option_holds_for_the_whole_run(kotae: Kotae) -> None:
     assert parts(kotae.folder / "in-answers.xlsm")["xl/vbaProject.bin"].endswith(b"or so Kotae must believe")
     assert (kotae.folder / "collected.xlsm").read_bytes() == (kotae.folder / "in-answers.xlsm").read_bytes()
     assert (late.code, "must end in .xlsm" in late.err) == (2, True)
+
+
+def test_a_workbook_whose_type_is_that_of_every_xml_part_is_one(tmp_path: Path) -> None:
+    """The Open XML SDK writes the workbook's content type as the default of `.xml`."""
+    source = by_hand(tmp_path, SHAPES["bare"])
+    kind = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"
+
+    def default(xml: bytes) -> bytes:
+        xml = re.sub(rb'<Override PartName="/xl/workbook.xml"[^>]*/>', b"", xml)
+        return xml.replace(b'ContentType="application/xml"', f'ContentType="{kind}"'.encode())
+
+    repack(source, {"[Content_Types].xml": default})
+    check_keeping(source, tmp_path / "out.xlsx")
+
+    assert grid(keep(source, answered(0)), "S")[1][:3] == [1, "one?", "42"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all examples of a property."""
+    return tmp_path_factory.mktemp("keeping")
+
+
+cells_of_a_row = st.lists(
+    st.sampled_from(["", "<c{r}/>", '<c{r} t="inlineStr"><is><t>é&lt;</t></is></c>', "<c{r}><v>2</v></c>"]), max_size=5
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.tuples(cells_of_a_row, st.booleans(), st.booleans(), st.booleans()), max_size=8),
+    stored=st.sets(st.integers(0, 9)),
+    top=st.integers(1, 3),
+)
+def test_any_sheet_gets_its_answers_and_keeps_its_cells(
+    folder: Path, rows: list[tuple[list[str], bool, bool, bool]], stored: set[int], top: int
+) -> None:
+    """Numbered or not, sparse or not, formatted and empty: no other cell moves, and no answer stands in another row."""
+    xml = f'<row r="{top}"><c r="A{top}" t="inlineStr"><is><t>question</t></is></c></row>'
+    for number, (cells, numbered, there, separate) in enumerate(rows, start=top + 1):
+        if not there and not separate:
+            continue  # a row that is not in the file
+        content = f'<c r="A{number}" t="inlineStr"><is><t>q{number}</t></is></c>'
+        content += "".join(cell.format(r=f' r="{"BCDEF"[place]}{number}"' if numbered else "") for place, cell in enumerate(cells))
+        xml += f'<row r="{number}" spans="1:9">{content}</row>' if there else f'<row r="{number}"/>'
+    last = top + len(rows) + 1
+    xml += f'<row r="{last}"><c t="inlineStr"><is><t>last?</t></is></c></row>'
+    source = by_hand(folder, f'<worksheet xmlns="{MAIN}"><sheetData>{xml}</sheetData></worksheet>')
+    before = grid(source, "S")
+    asked = [row for row in sorted(stored) if row <= len(rows) and before[top + row][0]]
+
+    out = keep(source, *(answered(row, tagged(f"answer {row}")) for row in asked), fresh=(folder / "home").exists())
+
+    after = grid(out, "S")
+    width = len(before[0])
+    place = after[top - 1].index("answer")
+    assert [row[:width] for row in after] == before
+    assert [row[place] for row in after[top:]] == [f"answer {row}" if row in asked else "" for row in range(len(rows) + 1)]
+    check_lists(out)
+
+
+def test_a_killed_writer_leaves_the_file_before_as_it_was(tmp_path: Path) -> None:
+    """The machine may lose power in the middle of the copy."""
+    source = by_xlsxwriter(tmp_path)
+    out = keep(source, answered(0), sheet="質問")
+    before = out.read_bytes()
+    program = """if True:
+        import os, pathlib, signal, sys
+        from producer.workbook.keeping import Addition, look_at, write_kept
+        from producer.workbook.reading import read_sheet
+        source, out = map(pathlib.Path, sys.argv[1:])
+        sheet = read_sheet(source, "質問")
+        def rows():
+            for number in range(10):
+                yield [str(number)]
+            os.kill(os.getpid(), signal.SIGKILL)
+        write_kept(source, out, sheet, look_at(source, sheet), [Addition(9, "answer", True)], rows(), [])
+    """
+
+    ended = subprocess.run([sys.executable, "-c", program, str(source), str(out)], timeout=60)
+
+    assert ended.returncode == -9
+    assert out.read_bytes() == before
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_output_of_before(tmp_path: Path) -> None:
+    """As any place that cannot be written; the answers are in the run store."""
+    source = by_xlsxwriter(tmp_path)
+    out = keep(source, answered(0), sheet="質問")
+    before = out.read_bytes()
+    program = """if True:
+        import pathlib, resource, signal, sys
+        from producer.workbook.keeping import Addition, look_at, write_kept
+        from producer.workbook.reading import read_sheet
+        from workers.contract.errors import WorkbookError
+        source, out = map(pathlib.Path, sys.argv[1:])
+        sheet = read_sheet(source, "質問")
+        kept = look_at(source, sheet)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+        try:
+            write_kept(source, out, sheet, kept, [Addition(9, "answer", True)], ([str(n)] for n in range(len(sheet.rows))), [])
+        except WorkbookError as error:
+            print(error)
+    """
+
+    ended = subprocess.run([sys.executable, "-c", program, str(source), str(out)], timeout=60, capture_output=True, text=True)
+
+    assert (ended.returncode, ended.stdout) == (0, f"cannot write {out}: File too large\n"), ended.stderr
+    assert out.read_bytes() == before
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".tmp"]

@@ -1,5 +1,6 @@
 """Cells as XML: their references, and values as inline strings and numbers."""
 
+import functools
 import math
 import re
 from xml.sax.saxutils import escape
@@ -19,8 +20,13 @@ def column_name(index: int) -> str:
 
 def column_index(reference: str) -> int:
     """Return the column of a reference such as ``AB12`` or ``$AB$12``."""
+    return _index_of(reference.replace("$", "").rstrip("0123456789"))
+
+
+@functools.cache
+def _index_of(letters: str) -> int:
     index = 0
-    for letter in re.sub(r"[^A-Za-z]", "", reference).upper():
+    for letter in letters.upper():
         index = index * 26 + ord(letter) - ord("A") + 1
     return index - 1
 

@@ -47,9 +47,12 @@ class Package:
     @property
     def suffix(self) -> str:
         """Return how the name of a file with this workbook has to end; Excel refuses to open it otherwise."""
-        for override in self._tree(CONTENT_TYPES):
-            if _key(override.get("PartName", "")) == _key(self.workbook) and override.get("ContentType") in _SUFFIXES:
-                return _SUFFIXES[override.get("ContentType", "")]
+        types = list(self._tree(CONTENT_TYPES))
+        own = [entry for entry in types if _key(entry.get("PartName", "")) == _key(self.workbook)]
+        of_ending = [entry for entry in types if entry.get("Extension", "").casefold() == _key(self.workbook).rpartition(".")[2]]
+        for entry in own or of_ending:  # the Open XML SDK gives the workbook the type of every .xml
+            if (content_type := entry.get("ContentType", "")) in _SUFFIXES:
+                return _SUFFIXES[content_type]
         raise WorkbookError("--keep-format needs a source that is an .xlsx or .xlsm workbook; save it as one, or leave the option out")
 
     def has(self, part: str) -> bool:
@@ -89,9 +92,9 @@ class Package:
         with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as target:
             for info in self._zip.infolist():
                 key = _key(info.filename)
-                if key in new:
+                if key in new and self._parts[key] is info:
                     _write(target, _header(info), new[key])
-                elif key not in gone:
+                elif key not in gone and self._parts[key] is info:  # of two of one name the last counts
                     self._copy_part(target, info)
             for name, chunks in added.items():
                 header = zipfile.ZipInfo(name, _NEW_PART_DATE)

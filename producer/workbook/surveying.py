@@ -77,8 +77,10 @@ def _cells(chunks: Iterable[bytes], prefix: str) -> Iterator[tuple[int, int, Tag
     """Yield row, column and tag of every cell, and once more with its formula if it has one."""
     row, column = 0, -1
     cell: Tag | None = None
-    for piece in cut(chunks, prefix, ["row", "c", "f"]):
+    for piece in cut(chunks, prefix, ["sheetData", "row", "c", "f"]):
         if not isinstance(piece, Tag) or piece.closing:
+            if isinstance(piece, Tag) and piece.name == "sheetData":
+                return
             continue
         if piece.name == "row":
             number = piece.get("r")

@@ -38,7 +38,8 @@ class Tag(NamedTuple):
         found = _attribute(attribute).search(self.raw)
         if found is None:
             return None
-        return unescape((found[1] if found[1] is not None else found[2]).decode(), _ENTITIES)
+        value = (found[1] if found[1] is not None else found[2]).decode()
+        return unescape(value, _ENTITIES) if "&" in value else value
 
     def having(self, **attributes: str | None) -> "Tag":
         """Return the same tag with some attributes replaced or, where the value is None, removed."""
