@@ -17,7 +17,7 @@ from .options import AskOptions, seconds
 from .questions import Questions, run_id_of
 from .runs import RunStore, delete_run
 from .workbook.columns import answer_fields
-from .workbook.keeping import check_keeping
+from .workbook.keeping import check_keeping, look_at
 from .workbook.reading import Sheet, read_sheet
 from .workbook.writing import MAX_COLUMNS
 
@@ -54,6 +54,7 @@ def make_plan(workbook: Path, options: AskOptions) -> Plan:
     sheet, content = _read(workbook, options)
     if options.keep_format:
         check_keeping(workbook)
+        look_at(workbook, sheet)  # what cannot be patched is said now, not when everything is answered
     room = MAX_COLUMNS - len(sheet.headers)
     if len(answer_fields(sampling.n)) > room:
         raise UserError(f"{workbook} has {len(sheet.headers):,} columns; an .xlsx sheet has no room for the answers beside them")

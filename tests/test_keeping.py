@@ -202,6 +202,24 @@ def test_all_other_parts_are_the_same_to_the_byte(tmp_path: Path, macros: bool) 
     check_lists(out)
 
 
+def test_parts_that_nobody_here_knows_are_kept(tmp_path: Path) -> None:
+    """Threaded comments, pivot tables, parts of a program to come: they are bytes, and stay the same ones."""
+    unknown = {
+        "xl/threadedComments/threadedComment1.xml": b"<ThreadedComments/>",
+        "xl/persons/person.xml": b"<personList/>",
+        "xl/pivotTables/pivotTable1.xml": b"<pivotTableDefinition/>",
+        "xl/pivotCache/pivotCacheRecords1.xml": b"<pivotCacheRecords/>",
+        "customXml/item1.xml": "<x>\u3042</x>".encode("utf-16"),
+        "xl/new/part.bin": bytes(range(256)) * 400,
+    }
+    source = repack(by_xlsxwriter(tmp_path), {name: lambda _, content=content: content for name, content in unknown.items()})  # type: ignore[misc]
+
+    out = keep(source, answered(0), sheet="質問")
+
+    assert {name: content for name, content in parts(out).items() if name in unknown} == unknown
+    assert changed(source, out) == {*LISTS, "xl/worksheets/sheet2.xml"}
+
+
 def test_the_sheets_other_cells_and_features_stay(tmp_path: Path) -> None:
     """Of the sheet itself only cells come in: everything around them, and every formula with its last value, is as it was."""
     source = by_xlsxwriter(tmp_path)
@@ -518,7 +536,7 @@ def test_a_signature_that_no_longer_holds_is_said(tmp_path: Path) -> None:
 
 
 def test_rows_out_of_order_are_refused(tmp_path: Path) -> None:
-    """No spreadsheet program writes them, and one pass cannot mend them."""
+    """No spreadsheet program writes them, and one pass cannot mend them. That is said before anything is asked."""
     source = by_hand(
         tmp_path, SHAPES["bare"].replace('r="4"', 'r="6"').replace('r="B4"', 'r="B6"').replace('<row r="6"><c><v>', '<row r="4"><c><v>')
     )

@@ -69,7 +69,7 @@ class _Row(NamedTuple):
 
 
 def patch_sheet(chunks: Iterator[bytes], patch: Patch, part: str) -> Iterator[bytes]:
-    """Yield a sheet's XML with new cells, in one pass. Raises WorkbookError."""
+    """Yield a sheet's XML with new cells, in one pass. Its rows are known to stand in their order. Raises WorkbookError."""
     first = next(chunks, b"")
     root = root_of(first, part)
     pieces = cut(chain([first], chunks), root.prefix, _NAMES)
@@ -79,7 +79,7 @@ def patch_sheet(chunks: Iterator[bytes], patch: Patch, part: str) -> Iterator[by
     yield data.opened().raw
     new = _new_rows(patch)
     if data.opening:
-        yield from _patched_rows(pieces, new, root, part)
+        yield from _patched_rows(pieces, new, root)
     yield from (_new_row(number, cells, root) for number, cells in new)
     yield f"</{root.prefix}sheetData>".encode()
     yield from (joined([piece]) for piece in pieces)
@@ -152,7 +152,7 @@ def _new_rows(patch: Patch) -> Iterator[tuple[int, list[_New]]]:
         yield number, [_New(column, values[place], False) for column, place in zip(columns, order, strict=True)]
 
 
-def _patched_rows(pieces: Iterator[Piece], new: Iterator[tuple[int, list[_New]]], root: Root, part: str) -> Iterator[bytes]:
+def _patched_rows(pieces: Iterator[Piece], new: Iterator[tuple[int, list[_New]]], root: Root) -> Iterator[bytes]:
     """Yield the rows up to the end of the data; what remains in ``new`` is below them all."""
     number, upcoming = 0, next(new, None)
     for piece in pieces:
@@ -162,8 +162,6 @@ def _patched_rows(pieces: Iterator[Piece], new: Iterator[tuple[int, list[_New]]]
             break
         elif piece.name == "row":
             row = _read_row(piece, pieces, number)
-            if row.number <= number:
-                raise WorkbookError(f"--keep-format: row {row.number} stands out of order in {part}; save the workbook anew")
             number = row.number
             while upcoming is not None and upcoming[0] < number:
                 yield _new_row(*upcoming, root)

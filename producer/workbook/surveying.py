@@ -13,8 +13,8 @@ from .cells import column_index, row_number
 from .reading import Cell, Sheet, as_text
 from .tags import Tag, cut, root_of
 
-#: How far down a header is looked for.
-_HEADER_WITHIN = 1000
+#: Rows among which a header is looked for before the whole sheet is.
+_FIRST_ROWS = 1000
 
 
 class Survey(NamedTuple):
@@ -34,13 +34,15 @@ class Survey(NamedTuple):
 
 def find_header_row(path: Path, sheet: Sheet) -> int:
     """Return the row, from 1, in which the headers of a sheet stand. Raises WorkbookError."""
-    rows: list[list[Cell]] = CalamineWorkbook.from_path(str(path)).get_sheet_by_name(sheet.name).to_python(False, _HEADER_WITHIN)
+    found = CalamineWorkbook.from_path(str(path)).get_sheet_by_name(sheet.name)
     wanted = [_comparable(header) for header in sheet.headers]
-    for number, row in enumerate(rows, start=1):
-        cells = [_comparable(as_text(cell)) for cell in row[: len(wanted)]]
-        if cells + [""] * (len(wanted) - len(cells)) == wanted:
-            return number
-    raise WorkbookError(f"--keep-format: the headers of sheet {sheet.name!r} are not among its first {_HEADER_WITHIN:,} rows")
+    for limit in (_FIRST_ROWS, None):
+        rows: list[list[Cell]] = found.to_python(skip_empty_area=False, nrows=limit)
+        for number, row in enumerate(rows, start=1):
+            cells = [_comparable(as_text(cell)) for cell in row[: len(wanted)]]
+            if cells + [""] * (len(wanted) - len(cells)) == wanted:
+                return number
+    raise WorkbookError(f"--keep-format: the headers of sheet {sheet.name!r} are not found in it")
 
 
 def survey(chunks: Iterator[bytes], header_row: int, count: int, part: str) -> Survey:
@@ -48,7 +50,7 @@ def survey(chunks: Iterator[bytes], header_row: int, count: int, part: str) -> S
     first = next(chunks, b"")
     last, formulas, errors = -1, set[int](), set[int]()
     shared: list[tuple[int, str]] = []
-    for row, column, cell, formula in _cells(chain([first], chunks), root_of(first, part).prefix):
+    for row, column, cell, formula in _cells(chain([first], chunks), root_of(first, part).prefix, part):
         if not header_row <= row <= header_row + count:
             continue
         if formula is not None:
@@ -73,7 +75,7 @@ def refuse_to_tear_formulas(found: Survey, replaced: Sequence[int], count: int) 
             raise WorkbookError(f"--keep-format cannot replace a formula that {area} share; leave out --overwrite or --keep-format")
 
 
-def _cells(chunks: Iterable[bytes], prefix: str) -> Iterator[tuple[int, int, Tag, Tag | None]]:
+def _cells(chunks: Iterable[bytes], prefix: str, part: str) -> Iterator[tuple[int, int, Tag, Tag | None]]:
     """Yield row, column and tag of every cell, and once more with its formula if it has one."""
     row, column = 0, -1
     cell: Tag | None = None
@@ -83,8 +85,12 @@ def _cells(chunks: Iterable[bytes], prefix: str) -> Iterator[tuple[int, int, Tag
                 return
             continue
         if piece.name == "row":
-            number = piece.get("r")
+            before, number = row, piece.get("r")
             row, column = int(number) if number else row + 1, -1
+            if row <= before:  # no spreadsheet program writes that, and one pass could not mend it
+                raise WorkbookError(
+                    f"--keep-format: row {row} stands out of order in {part}; save the workbook anew in a spreadsheet program"
+                )
         elif piece.name == "c":
             reference = piece.get("r")
             column, cell = column_index(reference) if reference else column + 1, piece
