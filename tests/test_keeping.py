@@ -451,6 +451,23 @@ def test_sparse_and_unnumbered_rows_get_their_answers(tmp_path: Path, name: str)
     check_lists(out)
 
 
+def test_unnumbered_cells_stay_where_they_are_beside_a_column_that_is_emptied(tmp_path: Path) -> None:
+    """They count from the cell before them: were that one gone, they would move into its column."""
+    cells = (
+        "<row><c t='inlineStr'><is><t>{}</t></is></c><c t='inlineStr'><is><t>{}</t></is></c><c t='inlineStr'><is><t>{}</t></is></c></row>"
+    )
+    rows = cells.format("question", "answer", "memo") + cells.format("one?", "old", "m") + cells.format("two?", "old", "n")
+    source = by_hand(tmp_path, f'<worksheet xmlns="{MAIN}"><sheetData>{rows}</sheetData></worksheet>')
+
+    out = keep(source, answered(1, tagged("new")), overwrite=True)
+
+    assert [row[:3] for row in grid(out, "S")] == [["question", "answer", "memo"], ["one?", "", "m"], ["two?", "new", "n"]]
+    assert [[c.value for c in row[:3]] for row in openpyxl.load_workbook(out)["S"].iter_rows(min_row=2)] == [
+        ["one?", None, "m"],
+        ["two?", "new", "n"],
+    ]
+
+
 def test_a_strict_workbook_stays_strict(tmp_path: Path) -> None:
     """Its namespaces are other ones, and the new sheets must be of the same kind."""
     namespace, relations = "http://purl.oclc.org/ooxml/spreadsheetml/main", "http://purl.oclc.org/ooxml/officeDocument"
@@ -543,7 +560,7 @@ def test_rows_out_of_order_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(WorkbookError, match="out of order"):
         keep(source, answered(0))
-    assert not (tmp_path / "out.xlsx").exists()
+    assert not (tmp_path / "home").exists()
 
 
 def test_a_failure_leaves_the_output_of_before(tmp_path: Path) -> None:

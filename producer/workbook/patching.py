@@ -203,7 +203,9 @@ def _patched_row(row: _Row, cells: list[_New], root: Root) -> bytes:
         while waiting and waiting[0].column.place < column:
             patched.append(waiting.popleft().xml(row.number, None, left, root).encode())
         if waiting and waiting[0].column.place == column:
-            patched.append(waiting.popleft().xml(row.number, style, left, root).encode())
+            # An empty cell stays one, since those after it may count from it
+            xml = waiting.popleft().xml(row.number, style, left, root) or f'<{root.prefix}c r="{column_name(column)}{row.number}"/>'
+            patched.append(xml.encode())
         else:
             patched += cell
             left = style if cell and isinstance(cell[0], Tag) else left
