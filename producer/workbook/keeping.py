@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from workers.contract.errors import WorkbookError
 
-from .cells import cell_xml
+from .cell_xml import cell_xml
 from .package import Package, SheetPart, opened_package
 from .patching import NewColumn, Patch, patch_sheet
 from .reading import Cell, Sheet

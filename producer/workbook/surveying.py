@@ -9,7 +9,7 @@ from python_calamine import CalamineWorkbook
 
 from workers.contract.errors import WorkbookError
 
-from .cells import column_index, row_number
+from .cell_xml import column_index, row_number
 from .reading import Cell, Sheet, as_text
 from .tags import Tag, cut, root_of
 
