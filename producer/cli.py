@@ -61,7 +61,8 @@ def run_workbook(
     from . import commands
 
     patience = seconds("--wait-for-worker", wait_for_worker)
-    out = output or Path(f"{workbook.stem}-answers.xlsx")
+    ending = ".xlsm" if ask.keep_format and workbook.suffix.lower() == ".xlsm" else ".xlsx"
+    out = output or Path(f"{workbook.stem}-answers{ending}")
     raise typer.Exit(commands.run(workbook, ask, _target(broker, model, adapter, local), out, patience, _desk(desk)))
 
 

@@ -16,7 +16,7 @@ from .desk import Desk, finish, summary
 from .detach import detach
 from .feed import Feeder
 from .local import LocalFleet, LocalModel, choose_model, local_fleet
-from .manage import open_run_by_name, questions_in, refuse_to_overwrite_the_source
+from .manage import check_output, open_run_by_name, questions_in, refuse_to_overwrite_the_source
 from .options import AskOptions
 from .prepare import Plan, make_plan, open_run, questions_of
 from .progress import RunProgress, duration, waiting_line
@@ -25,6 +25,7 @@ from .reuse import reuse_answers
 from .runs import RunStore
 from .submit import rows_of
 from .transport import Transport
+from .workbook.keeping import check_keeping
 from .workbook.writing import check_writable
 
 #: Lines of the first prompt that are shown before anything is sent.
@@ -53,8 +54,10 @@ class Target(NamedTuple):
 def run(workbook: Path, ask: AskOptions, target: Target, out: Path, wait_for_worker: float, desk: Desk) -> int:
     """Answer a workbook: submit, wait, write. Run again, it resumes."""
     refuse_to_overwrite_the_source(workbook, out)
-    check_writable(out)
+    check_writable(out, ask.keep_format)
     plan = make_plan(workbook, ask)
+    if ask.keep_format:
+        check_keeping(workbook, out)
     began = time.monotonic()
     if target.broker is None:
         local = choose_model(target.model, target.engine, target.engine_args, target.adapter)
@@ -93,10 +96,9 @@ def submit(workbook: Path, ask: AskOptions, target: Target, detached: bool, desk
 
 def retry(name: str, again: Again, broker: str | None, ledger: Path | None, out: Path, wait_for_worker: float, desk: Desk) -> int:
     """Ask the rows of a run anew that failed, timed out or were rejected, and write its workbook."""
-    check_writable(out)
     began = time.monotonic()
     with open_run_by_name(desk.home, name) as store:
-        refuse_to_overwrite_the_source(Path(store.manifest.source_path), out)
+        check_output(store, out)
         _reopen(store, again, desk)
         if not store.is_finished():
             with _connected(store, broker, ledger, wait_for_worker, desk) as (transport, check):

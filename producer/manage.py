@@ -17,6 +17,7 @@ from .progress import RunProgress, outcome_line, waiting_line
 from .questions import Questions
 from .runs import RunBusy, RunStore, delete_run, find_run, list_runs
 from .transport import LEASE, Transport
+from .workbook.keeping import check_keeping
 from .workbook.reading import read_sheet
 from .workbook.writing import check_writable
 
@@ -26,11 +27,10 @@ _LOOK = 0.5
 
 def collect(name: str, broker: str | None, out: Path, partial: bool, desk: Desk) -> int:
     """Wait for a run that was submitted, store what comes back, and write its workbook; with ``partial``, what there is by now."""
-    check_writable(out)
     began = time.monotonic()
     run_id = find_run(desk.home, name)
     with open_run_by_name(desk.home, run_id, writing=False) as store:
-        refuse_to_overwrite_the_source(Path(store.manifest.source_path), out)
+        check_output(store, out)
         finished, local = store.is_finished(), store.manifest.local
     if local and not finished and not partial:
         raise UserError(f"run {run_id} was begun without a broker: resume it by its own command, or use --partial")
@@ -130,6 +130,15 @@ def questions_in(store: RunStore) -> Questions:
     with store.source() as source:
         sheet = read_sheet(source, store.manifest.sheet, store.manifest.question_column, store.manifest.header_row)
     return Questions(sheet.questions(), store.manifest, store.reopened())
+
+
+def check_output(store: RunStore, out: Path) -> None:
+    """Check, before anything is waited for, that a run's workbook can be written to this place. Raises UserError."""
+    check_writable(out, store.manifest.keep_format)
+    refuse_to_overwrite_the_source(Path(store.manifest.source_path), out)
+    if store.manifest.keep_format:
+        with store.source() as source:
+            check_keeping(source, out)
 
 
 def refuse_to_overwrite_the_source(source: Path, out: Path) -> None:

@@ -43,6 +43,7 @@ class Manifest(BaseModel):
     blank_lines: BlankLines = BlankLines.COLLAPSE
     limit: int | None = None
     overwrite: bool = False
+    keep_format: bool = False
     row_timeout: float = 1800.0
     #: Most rows that Redis holds at a time.
     window: int = 20_000

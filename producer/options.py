@@ -61,6 +61,12 @@ class AskOptions:
         bool,
         typer.Option("--overwrite", envvar="KOTAE_OVERWRITE", help="Replace filled columns of the source that have our columns' names."),
     ] = False
+    keep_format: Annotated[
+        bool,
+        typer.Option(
+            "--keep-format", envvar="KOTAE_KEEP_FORMAT", help="Write the answers into a copy of the workbook that keeps all else as it is."
+        ),
+    ] = False
     fresh: Annotated[bool, typer.Option("--fresh", envvar="KOTAE_FRESH", help="Forget what this run has answered and ask anew.")] = False
     no_reuse: Annotated[
         bool, typer.Option("--no-reuse", envvar="KOTAE_NO_REUSE", help="Ask also what an earlier run of this home has answered already.")

@@ -17,6 +17,7 @@ from .options import AskOptions, seconds
 from .questions import Questions, run_id_of
 from .runs import RunStore, delete_run
 from .workbook.columns import answer_fields
+from .workbook.keeping import check_keeping, look_at
 from .workbook.reading import Sheet, read_sheet
 from .workbook.writing import MAX_COLUMNS, MAX_ROWS
 
@@ -51,6 +52,9 @@ def make_plan(workbook: Path, options: AskOptions) -> Plan:
         raise UserError(f"--limit {options.limit}: ask at least one row")
     row_timeout = seconds("--row-timeout", options.row_timeout)
     sheet, content = _read(workbook, options)
+    if options.keep_format:
+        check_keeping(workbook)
+        look_at(workbook, sheet)  # what cannot be patched is said now, not when everything is answered
     room = MAX_COLUMNS - len(sheet.headers)
     if len(answer_fields(sampling.n)) > room:
         raise UserError(f"{workbook} has {len(sheet.headers):,} columns; an .xlsx sheet has no room for the answers beside them")
@@ -110,6 +114,7 @@ def open_run(plan: Plan, home: Path, served_name: str, adapter: str | None, loca
         "blank_lines": options.blank_lines,
         "limit": options.limit,
         "overwrite": options.overwrite,
+        "keep_format": options.keep_format,
         "row_timeout": plan.row_timeout,
         "source_path": str(plan.workbook.absolute()),
         "sheet": plan.sheet.name,

@@ -225,7 +225,7 @@ def test_redis_holds_one_task_per_row_and_never_more_than_the_window(kotae: Kota
             time.sleep(0.02)
 
     assert running.returncode == 0
-    assert 0 < most <= 50 + 32  # a row in flight may be seen twice: its message and its result
+    assert 0 < most <= 50 + 36  # a row in flight, or next in line, may be seen twice: its message and its result
     assert sorted(starts(kotae.folder / "ledger")) == sorted(set(starts(kotae.folder / "ledger")))
     assert [row["answer"] for row in table(kotae.folder / "out.xlsx")] == [f"question {row}" for row in range(600)]
 

@@ -1,7 +1,8 @@
 """The workbook of a run: the source's rows in their order, the answers beside them, and where they come from."""
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from producer.runs import RunStore
 from workers.contract.messages import UNANSWERED, Answer
 
 from .columns import ERRORS_HEADERS, OutputColumn, answer_fields, normalised, place_columns
+from .keeping import Addition, Kept, look_at, write_kept
 from .reading import Cell, Sheet, read_sheet
-from .writing import MAX_SHEET_NAME, Table, sheet_name, write_tables
+from .writing import Table, sheet_name, write_tables
 
 
 def write_workbook(store: RunStore, out: Path) -> list[str]:
@@ -22,50 +24,85 @@ def write_workbook(store: RunStore, out: Path) -> list[str]:
     manifest = store.manifest
     with store.source() as source:
         sheet = read_sheet(source, manifest.sheet, manifest.question_column, manifest.header_row)
-    columns = _columns(sheet, manifest)
-    headers = list(sheet.headers) + [column.header for column in columns if column.fills is None]
-    wide = {sheet.question_column} | {
-        _place(column, columns, sheet) for column in columns if column.field.startswith(("answer", "reasoning"))
-    }
-    tables = [Table(sheet_name(sheet.name), headers, _rows(store, sheet, columns), wide)]
-    tables.append(Table(_free_name("Run", tables), ["what", "value"], _provenance(store), {1}))
-    if any(stored.answer.outcome in UNANSWERED for stored in store.answers()):
-        tables.append(Table(_free_name("Errors", tables), list(ERRORS_HEADERS), _errors(store, sheet), {1, 3}))
-    write_tables(out, tables, datetime.datetime.fromisoformat(manifest.created_at).replace(tzinfo=None))
-    return [
+        kept = look_at(source, sheet) if manifest.keep_format else None
+        columns = _columns(sheet, manifest, kept)
+        answers = _answers(store, sheet, [column.field for column in columns])
+        if kept is not None:
+            tables = _added(store, sheet, kept.names)
+            notices = write_kept(source, out, sheet, kept, _additions(columns, sheet, kept), answers, tables)
+        else:
+            notices = []
+            _write_fresh(store, sheet, columns, answers, out)
+    return notices + [
         f"the source has a filled column {column.field!r}; ours is called {column.header!r} (--overwrite replaces the source's)"
         for column in columns
         if column.fills is None and column.header != column.field
     ]
 
 
-def _columns(sheet: Sheet, manifest: Manifest) -> list[OutputColumn]:
+def _columns(sheet: Sheet, manifest: Manifest, kept: Kept | None) -> list[OutputColumn]:
     filled = [any(row[i] != "" for row in sheet.rows) for i in range(len(sheet.headers))]
     filled[sheet.question_column] = True
+    if kept is not None:
+        filled = [holds or place in kept.survey.unseen for place, holds in enumerate(filled)]
     overwrite = manifest.overwrite and normalised(sheet.headers[sheet.question_column]) not in answer_fields(manifest.sampling.n)
     return place_columns(answer_fields(manifest.sampling.n), sheet.headers, filled, manifest.served_name, overwrite)
 
 
-def _place(column: OutputColumn, columns: list[OutputColumn], sheet: Sheet) -> int:
-    if column.fills is not None:
-        return column.fills
-    return len(sheet.headers) + [c for c in columns if c.fills is None].index(column)
+def _places(columns: Sequence[OutputColumn], first_new: int) -> list[int]:
+    """Return the index of each of our columns; the new ones stand side by side."""
+    new = count(first_new)
+    return [next(new) if column.fills is None else column.fills for column in columns]
 
 
-def _rows(store: RunStore, sheet: Sheet, columns: list[OutputColumn]) -> Iterator[list[Cell]]:
-    width = len(sheet.headers) + sum(column.fills is None for column in columns)
-    places = [(column.field, _place(column, columns, sheet)) for column in columns]
+def _is_wide(column: OutputColumn) -> bool:
+    return column.field.startswith(("answer", "reasoning"))
+
+
+def _answers(store: RunStore, sheet: Sheet, fields: Sequence[str]) -> Iterator[list[Cell]]:
+    """Yield of every row of the source what our columns hold beside it."""
     stored = store.answers()
     upcoming = next(stored, None)
-    for number, source in enumerate(sheet.rows):
-        row: list[Cell] = list(source) + [""] * (width - len(source))
-        answers: dict[str, Cell] = {}
+    for number in range(len(sheet.rows)):
+        cells: dict[str, Cell] = {}
         if upcoming is not None and upcoming.answer.row == number:
-            answers = _cells(upcoming.answer)
+            cells = _cells(upcoming.answer)
             upcoming = next(stored, None)
-        for field, place in places:
-            row[place] = answers.get(field, "")
+        yield [cells.get(field, "") for field in fields]
+
+
+def _write_fresh(store: RunStore, sheet: Sheet, columns: Sequence[OutputColumn], answers: Iterable[Sequence[Cell]], out: Path) -> None:
+    headers = list(sheet.headers) + [column.header for column in columns if column.fills is None]
+    places = _places(columns, len(sheet.headers))
+    wide = {sheet.question_column} | {place for place, column in zip(places, columns, strict=True) if _is_wide(column)}
+    name = sheet_name(sheet.name)
+    tables = [Table(name, headers, _rows(sheet, places, answers, len(headers)), wide), *_added(store, sheet, [name])]
+    write_tables(out, tables, datetime.datetime.fromisoformat(store.manifest.created_at).replace(tzinfo=None))
+
+
+def _rows(sheet: Sheet, places: Sequence[int], answers: Iterable[Sequence[Cell]], width: int) -> Iterator[list[Cell]]:
+    for source, values in zip(sheet.rows, answers, strict=True):
+        row: list[Cell] = list(source) + [""] * (width - len(source))
+        for place, value in zip(places, values, strict=True):
+            row[place] = value
         yield row
+
+
+def _additions(columns: Sequence[OutputColumn], sheet: Sheet, kept: Kept) -> list[Addition]:
+    places = _places(columns, max(len(sheet.headers), kept.survey.last_column + 1))
+    return [
+        Addition(place, None if column.fills is not None else column.header, _is_wide(column))
+        for place, column in zip(places, columns, strict=True)
+    ]
+
+
+def _added(store: RunStore, sheet: Sheet, names: Collection[str]) -> list[Table]:
+    """Return the sheets that come after those of these names."""
+    tables = [Table(_free_name("Run", names), ["what", "value"], _provenance(store), {1})]
+    if any(stored.answer.outcome in UNANSWERED for stored in store.answers()):
+        taken = [*names, tables[0].name]
+        tables.append(Table(_free_name("Errors", taken), list(ERRORS_HEADERS), _errors(store, sheet), {1, 3}))
+    return tables
 
 
 def _cells(answer: Answer) -> dict[str, Cell]:
@@ -137,8 +174,7 @@ def _flat(value: Any) -> list[str]:
     return [f"{key}={item}" for key, item in value.items()] if isinstance(value, dict) else [str(item) for item in value]
 
 
-def _free_name(name: str, tables: list[Table]) -> str:
-    taken = {table.name.casefold() for table in tables}
-    return next(candidate for candidate in (name, f"{name} (Kotae)", f"{name} (Kotae) 2") if candidate.casefold() not in taken)[
-        :MAX_SHEET_NAME
-    ]
+def _free_name(name: str, names: Collection[str]) -> str:
+    taken = {known.casefold() for known in names}
+    more = (f"{name} (Kotae)" if number == 1 else f"{name} (Kotae) {number}" for number in count(1))
+    return next(candidate for candidate in chain([name], more) if candidate.casefold() not in taken)

@@ -30,7 +30,8 @@ _DATE_FORMATS = {
     datetime.time: "hh:mm:ss",
     datetime.timedelta: "[h]:mm:ss",
 }
-_WIDE, _NARROW = 60, 14
+#: Widths of columns with long text and of others, in characters.
+WIDE, NARROW = 60, 14
 
 
 class Table:
@@ -45,7 +46,7 @@ def write_tables(path: Path, tables: Sequence[Table], created: datetime.datetime
 
     Raises WorkbookError if the place cannot be written.
     """
-    with _replacing(path) as work:
+    with replacing(path) as work:
         options = {
             "constant_memory": True,
             "strings_to_formulas": False,
@@ -67,12 +68,13 @@ def write_tables(path: Path, tables: Sequence[Table], created: datetime.datetime
             workbook.fileclosed = True
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, keep_format: bool = False) -> None:
     """Try, before any work is done, whether ``path`` could be written. Raises WorkbookError."""
     if path.is_dir():
         raise WorkbookError(f"the output {path} is a folder; give the name of a workbook")
-    if path.suffix.lower() != ".xlsx":
-        raise WorkbookError(f"the output {path} must end in .xlsx")
+    endings = [".xlsx", ".xlsm"] if keep_format else [".xlsx"]
+    if path.suffix.lower() not in endings:
+        raise WorkbookError(f"the output {path} must end in {' or '.join(endings)}")
     try:
         _temporary(path).unlink()
     except OSError as error:
@@ -93,11 +95,18 @@ def cut_for_excel(text: str) -> str:
     Control characters stay: they are written in Excel's own escapes. What no XML can hold becomes U+FFFD.
     """
     if not text.isascii():
-        text = "".join("\ufffd" if "\ud800" <= c <= "\udfff" or c in "\ufffe\uffff" else c for c in text)
+        text = re.sub("[\ud800-\udfff\ufffe\uffff]", "\ufffd", text)
     units = text.encode("utf-16-le")
     if len(units) <= 2 * MAX_CELL:
         return text
     return units[: 2 * (MAX_CELL - len(_CUT))].decode("utf-16-le", errors="ignore") + _CUT
+
+
+def escape_controls(text: str) -> str:
+    """Return the text with control characters, and what looks like such an escape already, in Excel's own escapes (``_x001B_``)."""
+    # Also where two overlap, or the end of one is about to be made here
+    text = re.sub(r"_(?=x[0-9A-Fa-f]{4}[_\x00-\x08\x0b-\x1f])", "_x005F_", text)
+    return re.sub(r"[\x00-\x08\x0b-\x1f]", lambda match: f"_x{ord(match[0]):04X}_", text)
 
 
 class _LiteralSheet(Worksheet):  # type: ignore[misc]  # XlsxWriter has no types
@@ -111,11 +120,7 @@ class _LiteralSheet(Worksheet):  # type: ignore[misc]  # XlsxWriter has no types
 
     @staticmethod
     def _escape_control_characters(data: Any) -> Any:
-        if not isinstance(data, str):
-            return data
-        # What looks like an escape already, also where two overlap or the end of one is about to be made here
-        data = re.sub(r"_(?=x[0-9A-Fa-f]{4}[_\x00-\x08\x0b-\x1f])", "_x005F_", data)
-        return re.sub(r"[\x00-\x08\x0b-\x1f]", lambda match: f"_x{ord(match[0]):04X}_", data)
+        return escape_controls(data) if isinstance(data, str) else data
 
 
 class _Exact(float):
@@ -132,7 +137,7 @@ def _write_table(workbook: Any, table: Table) -> None:
     dates = {kind: workbook.add_format({"num_format": text, "valign": "top"}) for kind, text in _DATE_FORMATS.items()}
     plain = workbook.add_format({"valign": "top"})
     for column in range(len(table.headers)):
-        sheet.set_column(column, column, _WIDE if column in table.wide else _NARROW)
+        sheet.set_column(column, column, WIDE if column in table.wide else NARROW)
     sheet.freeze_panes(1, 0)
     for column, header in enumerate(table.headers):
         _check(sheet.write_string(0, column, cut_for_excel(header), bold), table.name, 0)
@@ -172,7 +177,7 @@ def _temporary(path: Path) -> Path:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """Give a file to write, and put it where ``path`` is, or leads, when all went well."""
     path = path.resolve()
     try:
