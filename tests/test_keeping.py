@@ -611,6 +611,54 @@ def test_libreoffice_opens_it_with_the_same_values(tmp_path: Path) -> None:
     assert grid(tmp_path / "out.ods", "質問")[1][:2] == [1, "質問 1?"]
 
 
+def test_answers_go_beside_merged_cells_and_not_under_them(tmp_path: Path) -> None:
+    """Questions that are merged over several columns are usual in Japanese sheets; under them nobody would see an answer."""
+    book = openpyxl.Workbook()
+    sheet = book.active
+    for row, text in enumerate(["質問", "富士山の高さは？", "日本の首都は？"], start=1):
+        sheet.cell(row, 1, text)
+        sheet.merge_cells(start_row=row, end_row=row, start_column=1, end_column=10)
+    book.save(tmp_path / "in.xlsx")
+
+    out = keep(tmp_path / "in.xlsx", answered(0), answered(1))
+
+    row = next(openpyxl.load_workbook(out).worksheets[0].iter_rows(min_row=2, max_row=2, values_only=True))
+    assert row[0] == "富士山の高さは？"
+    assert row[1:10] == (None,) * 9
+    assert row[10] == "42"
+
+
+def test_a_column_of_cells_that_are_merged_downwards_is_not_free(tmp_path: Path) -> None:
+    """Of those only the first would show its answer."""
+    book = openpyxl.Workbook()
+    sheet = book.active
+    for row in (["question", "answer"], ["a"], ["b"], ["c"]):
+        sheet.append(row)
+    sheet.merge_cells("B2:B4")
+    book.save(tmp_path / "in.xlsx")
+
+    out = keep(tmp_path / "in.xlsx", answered(0), answered(1), answered(2))
+
+    rows = list(openpyxl.load_workbook(out).worksheets[0].iter_rows(values_only=True))
+    assert rows[0][:3] == ("question", "answer", "answer (phi-4)")
+    assert [row[2] for row in rows[1:]] == ["42"] * 3
+
+
+def test_an_array_formula_is_not_torn(tmp_path: Path) -> None:
+    """It stands in one cell and fills its neighbours whenever it is calculated, over whatever stands there."""
+    with xlsxwriter.Workbook(str(tmp_path / "in.xlsx")) as book:
+        sheet = book.add_worksheet()
+        sheet.write_row(0, 0, ["question", "length", "answer"])
+        sheet.write_column(1, 0, ["a", "b"])
+        sheet.write_array_formula(1, 1, 2, 2, "{=LEN(A2:A3)*{1,2}}")
+
+    with pytest.raises(WorkbookError, match="cannot replace a formula that B2:C3 share"):
+        keep(tmp_path / "in.xlsx", answered(0), overwrite=True)
+    beside = keep(tmp_path / "in.xlsx", answered(0))
+
+    assert next(openpyxl.load_workbook(beside).worksheets[0].iter_rows(values_only=True))[3] == "answer (phi-4)"
+
+
 # -- the pieces of XML
 
 

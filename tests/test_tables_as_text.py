@@ -6,6 +6,7 @@ import decimal
 import io
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -288,3 +289,20 @@ def test_parquet_without_its_library_says_what_to_install(tmp_path: Path, monkey
 
     with pytest.raises(WorkbookError, match=r"pip install 'kotae\[parquet\]'"):
         read_sheet(path)
+
+
+@pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs pyarrow")
+def test_times_that_python_has_not_are_text(tmp_path: Path) -> None:
+    """The end of the year 9999 is a usual mark for "never"; in Japan it lies in the year 10000."""
+    import pyarrow
+    import pyarrow.parquet
+
+    never = pyarrow.array([253402300799000000], pyarrow.timestamp("us", "Asia/Tokyo"))
+    pyarrow.parquet.write_table(
+        pyarrow.table({"question": ["a"], "until": never, "day": pyarrow.array([2**30], pyarrow.date32())}), tmp_path / "q.parquet"
+    )
+
+    (row,) = read_sheet(tmp_path / "q.parquet").rows
+
+    assert row[0] == "a"
+    assert all(isinstance(cell, str) and cell for cell in row[1:])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from openpyxl.utils.escape import unescape
 
 from producer.workbook.reading import Cell, read_sheet
-from producer.workbook.writing import MAX_CELL, Table, check_writable, cut_for_excel, write_tables
+from producer.workbook.writing import MAX_CELL, Table, check_writable, cut_for_excel, sheet_name, write_tables
 from tests.workbooks import grid, sheet_names
 from workers.contract.errors import WorkbookError
 
@@ -364,3 +364,14 @@ def test_an_output_that_is_a_link_stays_one(tmp_path: Path) -> None:
 
     assert link.is_symlink()
     assert grid(real, "S")[1] == ["q", "new"]
+
+
+@pytest.mark.parametrize("cell", [datetime.date(1868, 1, 3), datetime.datetime(1899, 12, 31, 12, 0)])  # noqa: DTZ001
+def test_a_date_before_those_of_excel_is_text(tmp_path: Path, cell: Cell) -> None:
+    """Excel would show it as a row of hash signs."""
+    assert grid(write(tmp_path / "out.xlsx", cell), "S")[1][1] == str(cell)
+
+
+def test_a_sheets_name_is_cut_by_the_units_that_excel_counts() -> None:
+    """A character beyond the first 65,536 counts twice there; told after the run, it would be too late."""
+    assert sheet_name("売上" * 8 + "𠮷" * 15) == "売上" * 8 + "𠮷" * 7

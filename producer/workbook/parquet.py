@@ -31,11 +31,20 @@ def read_parquet(path: Path) -> Grid:
             schema = file.schema_arrow
             rows.append(list(schema.names))
             for batch in file.iter_batches(batch_size=_BATCH):
-                columns = [_micro(pyarrow, column).to_pylist() for column in batch.columns]
+                columns = [_values(pyarrow, column) for column in batch.columns]
                 rows.extend([_cell(value) for value in row] for row in zip(*columns, strict=True))
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise WorkbookError(f"{path} is a damaged Parquet file ({(str(error).splitlines() or [''])[0]})") from error
     return rows
+
+
+def _values(pyarrow: Any, column: Any) -> list[Any]:
+    """Return a column's values; as text where Python has no such dates, or no such time zone."""
+    try:
+        values: list[Any] = _micro(pyarrow, column).to_pylist()
+    except (OverflowError, ValueError, KeyError):
+        values = column.cast(pyarrow.string()).to_pylist()
+    return values
 
 
 def _micro(pyarrow: Any, column: Any) -> Any:

@@ -16,13 +16,15 @@ from xlsxwriter.worksheet import Worksheet
 
 from workers.contract.errors import WorkbookError
 
-from .reading import Cell
+from .cells import Cell, as_text
 
-#: Excel's limits: UTF-16 units in a cell, rows of a sheet with its header, columns, characters in a sheet's name.
+#: Excel's limits: UTF-16 units in a cell, rows of a sheet with its header, columns, UTF-16 units in a sheet's name.
 MAX_CELL = 32_767
 MAX_ROWS = 1_048_576
 MAX_COLUMNS = 16_384
 MAX_SHEET_NAME = 31
+#: Dates before it have no number in Excel; they are written as text.
+_FIRST_YEAR = 1900
 _CUT = "… [cut for Excel; the whole text is in the run store]"
 _DATE_FORMATS = {
     datetime.datetime: "yyyy-mm-dd hh:mm:ss",
@@ -85,7 +87,8 @@ def check_writable(path: Path, keep_format: bool = False) -> None:
 
 def sheet_name(name: str) -> str:
     """Return a name as Excel allows it: other programs write longer ones, and other characters."""
-    cleaned = re.sub(r"[\[\]:*?/\\]", "_", name).strip("'")[:MAX_SHEET_NAME]
+    cleaned = re.sub(r"[\[\]:*?/\\]", "_", name).strip("'")
+    cleaned = cleaned.encode("utf-16-le", "surrogatepass")[: 2 * MAX_SHEET_NAME].decode("utf-16-le", "ignore")
     return cleaned.strip("'") or "Sheet"
 
 
@@ -161,6 +164,8 @@ def _write_cell(sheet: Any, row: int, column: int, cell: Cell, text_format: Any,
             return int(sheet.write_string(row, column, str(cell), text_format))
         case int() | float():
             return int(sheet.write_number(row, column, cell))
+        case datetime.datetime() | datetime.date() if cell.year < _FIRST_YEAR:
+            return int(sheet.write_string(row, column, as_text(cell), text_format))
         case _:
             return int(sheet.write_datetime(row, column, cell, dates[type(cell)]))
 
