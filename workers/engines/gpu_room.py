@@ -7,18 +7,19 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from workers.contract.errors import UserError
-from workers.contract.hardware import GPUMemory, gpu_memory
+from workers.contract.hardware import GPUMemory, gpu_memory, visible_gpus
 
 
-def check_gpu_room(gpus: list[str], model: str, args: dict[str, Any], default_utilization: float) -> None:
-    """Raise UserError if a GPU is busy, or too small for its part of the weights.
+def check_gpu_room(model: str, args: dict[str, Any], default_utilization: float) -> None:
+    """Raise UserError if a GPU that this process will use is busy, or too small for its part of the weights.
 
-    ``gpus`` are ids as in ``CUDA_VISIBLE_DEVICES``; those of which nothing is known are passed over.
+    GPUs of which nothing is known are passed over.
     """
     utilization = float(args.get("gpu_memory_utilization", default_utilization))
+    share = max(1, int(args.get("tensor_parallel_size", 1)))
     memory = gpu_memory()
-    weights = _weights(model, args) / max(1, int(args.get("tensor_parallel_size", 1)))
-    for gpu in gpus:
+    weights = _weights(model, args) / share
+    for gpu in visible_gpus()[:share]:
         if gpu in memory:
             _check(gpu, memory[gpu], utilization, weights)
 

@@ -1,6 +1,5 @@
 """A model loaded by Unsloth: the reference program's own door, with its parameters, and hundreds of rows in one batch."""
 
-import difflib
 import inspect
 import os
 from typing import Any
@@ -26,6 +25,7 @@ import torch
 from vllm.v1.engine.llm_engine import LLMEngine
 
 from .gpu_room import check_gpu_room
+from .vllm_base import check_engine_args
 from .vllm_requests import first_line
 from .vllm_sync import SyncVLLMEngine
 
@@ -53,17 +53,8 @@ class UnslothEngine(SyncVLLMEngine):
 
     def _engine_args(self) -> dict[str, Any]:
         given = self._settings.engine_args
-        known = _parameters()
-        for key in given:
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=3)
-                raise UserError(
-                    f"engine argument {key}: Unsloth {unsloth.__version__} has none of this name"
-                    + (f"; did you mean {', '.join(near)}?" if near else "")
-                )
+        check_engine_args(given, _parameters(), f"Unsloth {unsloth.__version__}")
         args = _DEFAULTS | {"max_loras": max(1, len(self._adapters))} | given
-        if not isinstance(args["max_num_seqs"], int) or args["max_num_seqs"] < 1:
-            raise UserError(f"engine argument max_num_seqs: {args['max_num_seqs']} is not a number of rows")
         if args["max_num_seqs"] == 256:
             args["max_num_seqs"] = 257  # Unsloth reads 256, its default, as "choose for me"
         return args
@@ -71,7 +62,7 @@ class UnslothEngine(SyncVLLMEngine):
     def _load(self) -> LLMEngine:
         room = {"gpu_memory_utilization": self._args["gpu_memory_utilization"]}
         quantized = {"quantization": "bitsandbytes"} if self._args["load_in_4bit"] else {}
-        check_gpu_room([gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu], self._model, room | quantized, 0.8)
+        check_gpu_room(self._model, room | quantized, 0.8)
         try:
             model, _ = unsloth.FastLanguageModel.from_pretrained(model_name=self._model, fast_inference=True, **self._args)
         except (ValueError, OSError) as error:

@@ -2,9 +2,10 @@
 
 import abc
 import asyncio
+import difflib
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -148,6 +149,18 @@ class VLLMFamily(abc.ABC):
             adapter_canaries={name: reading.reply for name, reading in adapters.items()},
             versions={"torch": torch.__version__, "transformers": transformers.__version__, "device": str(current_platform.device_type)},
         )
+
+
+def check_engine_args(given: dict[str, Any], known: Collection[str], whose: str) -> None:
+    """Raise UserError for an argument that the library ``whose`` has not, or a batch that is no number of rows."""
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=3)
+            hint = f"; did you mean {', '.join(near)}?" if near else ""
+            raise UserError(f"engine argument {key}: {whose} has none of this name{hint}")
+    rows = given.get("max_num_seqs", 1)
+    if not isinstance(rows, int) or rows < 1:
+        raise UserError(f"engine argument max_num_seqs: {rows} is not a number of rows")
 
 
 def _resolve_model(model: str) -> str:

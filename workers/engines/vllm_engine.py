@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import difflib
 import inspect
 import os
 from contextlib import AbstractContextManager, nullcontext
@@ -32,7 +31,7 @@ from .compile_cache import compiled_once
 from .demo_model import DEMO
 from .gpu_room import check_gpu_room
 from .root_cause import ErrorLog
-from .vllm_base import Opened, VLLMFamily
+from .vllm_base import Opened, VLLMFamily, check_engine_args
 from .vllm_requests import first_line
 
 #: AsyncLLM's silent defaults, 128 sequences and 2,048 batched tokens, cost 20-24 % on an H200.
@@ -82,7 +81,7 @@ class VLLMEngine(VLLMFamily):
     def _load(self) -> AsyncLLM:
         if current_platform.is_cpu():
             _prepare_cpu()
-        check_gpu_room(_gpus(), self._model, self._args, _default("gpu_memory_utilization"))
+        check_gpu_room(self._model, self._args, _default("gpu_memory_utilization"))
         args = AsyncEngineArgs(**self._args)
         with ErrorLog() as log, _compiled_once(self._args):
             try:
@@ -98,15 +97,9 @@ class VLLMEngine(VLLMFamily):
     def _engine_args(self) -> dict[str, Any]:
         given = self._settings.engine_args
         known = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
-        for key in given:
-            if key == "model":
-                raise UserError("engine argument model: use --model")
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=3)
-                raise UserError(
-                    f"engine argument {key}: vLLM {vllm.__version__} has none of this name"
-                    + (f"; did you mean {', '.join(near)}?" if near else "")
-                )
+        if "model" in given:
+            raise UserError("engine argument model: use --model")
+        check_engine_args(given, known, f"vLLM {vllm.__version__}")
         args: dict[str, Any] = {"model": self._model, "seed": 0}
         args |= _cpu_defaults() if current_platform.is_cpu() else _GPU_DEFAULTS
         if self._settings.model == DEMO:
@@ -115,10 +108,7 @@ class VLLMEngine(VLLMFamily):
             # vLLM's CPU code lets rows without an adapter use the last slot: one more than there are adapters stays empty.
             slots = len(self._adapters) + current_platform.is_cpu()
             args |= {"enable_lora": True, "max_loras": slots, "max_lora_rank": max_lora_rank(self._adapters)}
-        args |= given
-        if not isinstance(args["max_num_seqs"], int) or args["max_num_seqs"] < 1:
-            raise UserError(f"engine argument max_num_seqs: {args['max_num_seqs']} is not a number of rows")
-        return args
+        return args | given
 
 
 class _Observer(StatLoggerBase):  # type: ignore[misc]  # vLLM is not typed for us
@@ -140,10 +130,6 @@ def _compiled_once(args: dict[str, Any]) -> AbstractContextManager[None]:
     if current_platform.is_cpu() or args.get("enforce_eager"):
         return nullcontext()
     return compiled_once(Path(vllm.envs.VLLM_CACHE_ROOT), vllm.__version__, torch.__version__, args)
-
-
-def _gpus() -> list[str]:
-    return [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
 
 
 def _default(name: str) -> Any:
