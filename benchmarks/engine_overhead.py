@@ -1,31 +1,54 @@
-"""What the queue costs: Kotae's tokens/s over offline ``LLM.chat`` of the same prompts, lengths, seeds and engine arguments.
+"""What the queue costs: Kotae's tokens/s over the same engine offline, for the same prompts, lengths, seeds and engine arguments.
 
-Both engines are loaded once and take turns, pass by pass; every pass has prompts of its own, so that no prefix cache helps it.
-Kotae's time runs from the first row sent to the last answer stored on disk: one Celery task per row, through a real server.
-Both sides make their token ids within their time. With ``--kotae-gpu 0 --offline-gpu 1`` each has a GPU of its own, with all its memory.
+Offline is ``LLM.chat`` of vLLM, or ``fast_generate`` of a model that Unsloth loads. Both engines are loaded once and take turns, pass
+by pass; every pass has prompts of its own, so that no prefix cache helps it. Kotae's time runs from the first row sent to the last
+answer stored on disk: one Celery task per row, through a real server. Both sides make their token ids within their time. With
+``--kotae-gpu 0 --offline-gpu 1`` each has a GPU of its own; with ``--alone`` only one of them is loaded at a time, with all the
+memory, and each stays for its passes of two pairs: Kotae 1, offline 1 and 2, Kotae 2 and 3, ...
 
     python -m benchmarks.engine_overhead --rows 64 --mean-tokens 64 --max-tokens 64 --pairs 3
 """
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from producer.local import DEMO
 from producer.prepare import Plan, open_run
-from workers.contract.messages import Question
+from workers.contract.hardware import gpu_memory
+from workers.contract.messages import ModelIdentity, Question
+from workers.contract.processes import stop_child
 
 from .fleet import Fleet, Passed, machine, parse_engine_args, say, start_fleet, today
-from .ledgers import most_in_flight
+from .ledgers import edges, most_in_flight, spans
 from .workload import SizedQuestions, lengths
+
+#: Seconds in which a GPU must be free of an engine that has ended.
+_FREE_AGAIN = 60.0
+
+
+class Side(Protocol):
+    """One of the two that are compared."""
+
+    name: str
+
+    def start(self) -> None:
+        """Load the engine, if it is not loaded."""
+
+    def stop(self) -> None:
+        """Give the GPU back."""
+
+    def answer(self, plan: Plan) -> dict[str, Any]:
+        """Answer a workbook; return what is printed of it, ``tokens_per_s`` among it."""
 
 
 def main() -> None:
@@ -33,44 +56,49 @@ def main() -> None:
     given = _options()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         home = Path(folder)
-        fleet = stack.enter_context(start_fleet(home, given.model, "vllm", parse_engine_args(given.engine_arg)))
-        worker = fleet.start_worker(given.kotae_gpu)
-        offline = stack.enter_context(_offline(given.offline_gpu, home / "offline.log"))
-        say(kotae_ready_after=fleet.wait())
-        identity = fleet.identity()
-        _ask(offline, {"model": _path(identity.model), "engine_args": identity.engine_args})  # what Kotae's worker says it has
-        ratios = []
-        for pair in range(given.pairs + 1):  # the first pair warms both sides
-            plan = fleet.new_pass(given.rows if pair else given.rows // 2, given.max_tokens)
-            kotae = fleet.ask(plan, given.mean_tokens)
-            plain = _plain(plan, fleet, kotae, offline)
-            ratios.append(kotae.tokens / kotae.seconds / plain["tokens_per_s"])
-            say(pair=pair or "warm-up", kotae=kotae.rate(), offline=plain, ratio=round(ratios[-1], 3))
-        if given.loop:
-            plan = fleet.new_pass(given.loop, given.max_tokens)
-            say(one_at_a_time=_plain(plan, fleet, _sizes(given.loop, given), offline, one_at_a_time=True))
-        if given.unseeded:
-            plan = fleet.new_pass(given.rows, given.max_tokens)
-            say(offline_without_seeds=_plain(plan, fleet, _sizes(given.rows, given), offline, seeded=False))
+        fleet = stack.enter_context(start_fleet(home, given.model, given.engine, parse_engine_args(given.engine_arg)))
+        kotae = Kotae(fleet, given)
+        offline = Offline(fleet, kotae, given, home / "offline.log")
+        stack.callback(offline.stop)
+        measured: dict[int, dict[str, float]] = {}
+        plans: dict[int, Plan] = {}
+        for stay in _stays(given.pairs, kotae, offline, alone=given.alone):
+            for side in {side.name: side for side, _ in stay}.values():
+                side.start()
+                say(side=side.name, warm_up=side.answer(fleet.new_pass(max(1, given.rows // 2), given.max_tokens)))
+            for side, pair in stay:
+                plans.setdefault(pair, fleet.new_pass(given.rows, given.max_tokens))
+                told = side.answer(plans[pair])
+                measured.setdefault(pair, {})[side.name] = told["tokens_per_s"]
+                say(pair=pair, side=side.name, **told)
+            if any(side is offline for side, _ in stay):
+                _offline_alone(offline, fleet, given)
+            if given.alone:
+                for side, _ in stay:
+                    side.stop()
+        ratios = [pair["kotae"] / pair["offline"] for pair in measured.values()]
+        identity = kotae.identity
         say(
             benchmark="engine_overhead",
             machine=machine(),
             date=today(),
             versions={"vllm": identity.engine_version, **identity.versions},
+            engine=identity.engine,
             engine_args=identity.engine_args,
+            alone=given.alone,
             rows=given.rows,
             mean_tokens=given.mean_tokens,
             max_tokens=given.max_tokens,
-            median_ratio=round(statistics.median(ratios[1:]), 3),
-            min_ratio=round(min(ratios[1:]), 3),
-            max_ratio=round(max(ratios[1:]), 3),
-            most_in_flight=most_in_flight(worker.ledger),
+            ratios=[round(ratio, 3) for ratio in ratios],
+            median_ratio=round(statistics.median(ratios), 3),
+            most_in_flight=kotae.most_in_flight,
         )
 
 
 def _options() -> argparse.Namespace:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--model", default=DEMO)
+    options.add_argument("--engine", default="vllm", choices=["vllm", "unsloth"])
     options.add_argument("--rows", type=int, default=64)
     options.add_argument("--pairs", type=int, default=3)
     options.add_argument("--mean-tokens", type=int, default=64)
@@ -78,31 +106,119 @@ def _options() -> argparse.Namespace:
     options.add_argument("--engine-arg", action="append", default=[], help="KEY=JSON")
     options.add_argument("--kotae-gpu", default="")
     options.add_argument("--offline-gpu", default="")
+    options.add_argument("--alone", action="store_true", help="never load both engines at once")
     options.add_argument("--loop", type=int, default=0, help="also ask so many rows one at a time, as the reference program does")
     options.add_argument("--unseeded", action="store_true", help="also ask offline without a seed per row")
     return options.parse_args()
 
 
-def _sizes(rows: int, given: argparse.Namespace) -> Passed:
-    return Passed(rows, 0, 0, 0, 0, "", lengths(rows, given.mean_tokens, given.max_tokens))
+def _stays(pairs: int, kotae: Side, offline: Side, *, alone: bool) -> list[list[tuple[Side, int]]]:
+    """Return who answers which pass, in groups between which engines may be unloaded: the two of a pair are neighbours in time."""
+    turns = [(side, pair) for pair in range(1, pairs + 1) for side in ((kotae, offline) if pair % 2 else (offline, kotae))]
+    if not alone:
+        return [turns]
+    return [list(stay) for _, stay in itertools.groupby(turns, key=lambda turn: turn[0].name)]
 
 
-def _plain(
-    plan: Plan, fleet: Fleet, like: Passed, offline: "subprocess.Popen[str]", *, seeded: bool = True, one_at_a_time: bool = False
-) -> dict[str, Any]:
-    with open_run(plan, fleet.home, fleet.model.served_name, None, None) as store:
-        questions = SizedQuestions(plan.sheet.questions(), store.manifest, like.sizes)
-        asked = [questions.of(row) for row in range(like.rows)]
-    told = _ask(
-        offline,
-        {
-            "conversations": [[message.model_dump() for message in question.messages] for question in asked],
-            "sampling": [_sampling(question, seeded) for question in asked],
-            "one_at_a_time": one_at_a_time,
-            "brief": True,
-        },
-    )
-    return Passed(like.rows, sum(told["lengths"]), told["seconds"], 0, 0, "", like.sizes).rate()
+def _offline_alone(offline: "Offline", fleet: Fleet, given: argparse.Namespace) -> None:
+    """Measure, once, what only offline can show."""
+    if given.loop:
+        say(one_at_a_time=offline.answer(fleet.new_pass(given.loop, given.max_tokens), one_at_a_time=True))
+    if given.unseeded:
+        say(offline_without_seeds=offline.answer(fleet.new_pass(given.rows, given.max_tokens), seeded=False))
+    given.loop, given.unseeded = 0, False
+
+
+class Kotae:
+    """A worker, and us as the producer."""
+
+    name = "kotae"
+    identity: ModelIdentity
+
+    def __init__(self, fleet: Fleet, given: argparse.Namespace) -> None:
+        self._fleet, self._given = fleet, given
+        self.most_in_flight = 0
+
+    def start(self) -> None:
+        if not self._fleet.workers:
+            self._fleet.start_worker(self._given.kotae_gpu)
+            say(kotae_ready_after=self._fleet.wait())
+            self.identity = self._fleet.identity()
+
+    def stop(self) -> None:
+        while self._fleet.workers:
+            stop_child(self._fleet.workers.pop().process, 30)
+        _wait_for_memory()
+
+    def answer(self, plan: Plan) -> dict[str, Any]:
+        passed = self._fleet.ask(plan, self._given.mean_tokens)
+        ledger = self._fleet.workers[-1].ledger
+        self.most_in_flight = max(self.most_in_flight, most_in_flight(ledger))
+        return passed.rate() | edges(spans(ledger, passed.run_id), passed.began, passed.ended)
+
+
+class Offline:
+    """The engine without a queue, in a process of its own."""
+
+    name = "offline"
+
+    def __init__(self, fleet: Fleet, kotae: Kotae, given: argparse.Namespace, log: Path) -> None:
+        self._fleet, self._kotae, self._given, self._log = fleet, kotae, given, log
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        if self._process is not None:
+            return
+        gpu = self._given.offline_gpu
+        environment = os.environ | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})
+        with self._log.open("ab") as errors:
+            command = [sys.executable, "-m", "benchmarks.offline"]
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+            )
+        identity = self._kotae.identity  # what Kotae's worker says it has
+        began = time.monotonic()
+        self._ask({"engine": identity.engine, "model": _path(identity.model), "engine_args": identity.engine_args})
+        say(offline_ready_after=round(time.monotonic() - began, 1))
+
+    def stop(self) -> None:
+        if self._process is not None:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            try:
+                self._process.wait(30)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+            self._process = None
+            _wait_for_memory()
+
+    def answer(self, plan: Plan, *, seeded: bool = True, one_at_a_time: bool = False) -> dict[str, Any]:
+        sizes = lengths(len(plan.sheet.rows), self._given.mean_tokens, self._given.max_tokens)
+        with open_run(plan, self._fleet.home / "offline", self._fleet.model.served_name, None, None) as store:
+            questions = SizedQuestions(plan.sheet.questions(), store.manifest, sizes)
+            asked = [questions.of(row) for row in range(len(sizes))]
+        told = self._ask(
+            {
+                "conversations": [[message.model_dump() for message in question.messages] for question in asked],
+                "sampling": [_sampling(question, seeded) for question in asked],
+                "one_at_a_time": one_at_a_time,
+                "brief": True,
+            }
+        )
+        return Passed(len(sizes), sum(told["lengths"]), told["seconds"], 0, 0, "", sizes).rate()
+
+    def _ask(self, line: dict[str, Any]) -> dict[str, Any]:
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(line) + "\n")
+        process.stdin.flush()
+        for said in process.stdout:
+            if said.startswith("OFFLINE "):
+                answer: dict[str, Any] = json.loads(said.removeprefix("OFFLINE "))
+                return answer
+        raise SystemExit("offline ended without an answer:\n" + self._log.read_text(errors="replace")[-3000:])
 
 
 def _sampling(question: Question, seeded: bool) -> dict[str, Any]:
@@ -110,19 +226,14 @@ def _sampling(question: Question, seeded: bool) -> dict[str, Any]:
     return sampling if seeded else sampling | {"seed": None}
 
 
-@contextlib.contextmanager
-def _offline(gpu: str, log: Path) -> Iterator["subprocess.Popen[str]"]:
-    """Start offline vLLM; it loads no model before it is told which."""
-    environment = os.environ | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})
-    command = [sys.executable, "-m", "benchmarks.offline"]
-    with (
-        log.open("wb") as errors,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process,
-    ):
-        try:
-            yield process
-        finally:
-            process.terminate()
+def _wait_for_memory() -> None:
+    """Wait until no GPU's memory grows any freer: what has ended gives it back a little later."""
+    end, free = time.monotonic() + _FREE_AGAIN, -1.0
+    while gpu_memory() and time.monotonic() < end:
+        before, free = free, min(memory.free for memory in gpu_memory().values())
+        if free == before:
+            return
+        time.sleep(2)
 
 
 def _path(model: str) -> str:
@@ -131,18 +242,6 @@ def _path(model: str) -> str:
     from workers.engines.demo_model import demo_model_path
 
     return str(demo_model_path())
-
-
-def _ask(process: "subprocess.Popen[str]", line: dict[str, Any]) -> dict[str, Any]:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(json.dumps(line) + "\n")
-    process.stdin.flush()
-    for said in process.stdout:
-        if said.startswith("OFFLINE "):
-            answer: dict[str, Any] = json.loads(said.removeprefix("OFFLINE "))
-            return answer
-    raise SystemExit("offline vLLM ended without an answer")
 
 
 if __name__ == "__main__":

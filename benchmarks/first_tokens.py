@@ -31,6 +31,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--out", type=Path)
     options.add_argument("--model", default=DEMO)
+    options.add_argument("--engine", default="vllm", choices=["vllm", "unsloth"])
     options.add_argument("--engine-arg", action="append", default=[], help="KEY=JSON")
     options.add_argument("--tokens", type=int, default=8)
     options.add_argument("--compare", type=Path, nargs=2)
@@ -39,7 +40,7 @@ def main() -> None:
         one, other = (json.loads(path.read_text()) for path in given.compare)
         print(json.dumps(_compare(one, other)))
         return
-    settings = WorkerSettings(model=given.model, engine_args=parse_engine_args(given.engine_arg))
+    settings = WorkerSettings(model=given.model, engine=given.engine, engine_args=parse_engine_args(given.engine_arg))
     given.out.write_text(json.dumps(asyncio.run(_ask(settings, given.tokens))))
 
 
@@ -51,12 +52,19 @@ async def _ask(settings: WorkerSettings, tokens: int) -> dict[str, Any]:
     asked = (engine.generate(str(row), [ChatMessage(role="user", content=text)], sampling, None) for row, text in enumerate(texts))
     rows = [[generation.prompt_token_ids, generation.samples[0].token_ids] for generation in await asyncio.gather(*asked)]
     await engine.close()
-    return {"machine": machine(), "date": today(), "dtype": identity.dtype, "versions": identity.versions, "rows": rows}
+    return {
+        "machine": machine(),
+        "date": today(),
+        "engine": identity.engine,
+        "dtype": identity.dtype,
+        "versions": identity.versions,
+        "rows": rows,
+    }
 
 
 def _compare(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     pairs = list(zip(one["rows"], other["rows"], strict=True))
-    told = {name: [one[name], other[name]] for name in ("machine", "dtype", "date")}
+    told = {name: [one[name], other[name]] for name in ("machine", "engine", "dtype", "date")}
     same = {"prompts_equal": sum(a[0] == b[0] for a, b in pairs), "first_tokens_equal": sum(a[1] == b[1] for a, b in pairs)}
     return {"benchmark": "first_tokens"} | told | {"rows": len(pairs)} | same
 

@@ -37,6 +37,16 @@ def most_in_flight(ledger: Path) -> int:
     return most
 
 
+def edges(rows: list[Span], began: float, ended: float) -> dict[str, float]:
+    """Return how many seconds passed before the first row was begun, from then until no more were begun before any had ended, and
+    between the last end and the last answer stored.
+    """
+    starts, ends = sorted(span.start for span in rows), sorted(span.end for span in rows)
+    filled = max(start for start in starts if start <= ends[0])
+    told = {"first_after": starts[0] - began, "filled_after": filled - starts[0], "stored_after": ended - ends[-1]}
+    return {name: round(seconds, 2) for name, seconds in told.items()}
+
+
 def tail(engines: Iterable[list[Span]], share: float = 0.05) -> dict[str, float]:
     """Return how the last ``share`` of the rows went: its seconds, and the share of the engines' time in which they had no row."""
     engines = [engine for engine in engines if engine]

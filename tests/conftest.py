@@ -44,7 +44,7 @@ class OneEngine(LoadScopeScheduling):
     """Deals tests out one by one, but all that use the vLLM engine to one process, which then loads one; and the faults to one."""
 
     def _split_scope(self, nodeid: str) -> str:
-        if "test_engines" in nodeid or "test_vllm" in nodeid:
+        if any(part in nodeid for part in ("test_engines", "test_vllm", "test_unsloth")):
             return "vllm"
         return "chaos" if "tests/chaos" in nodeid else nodeid
 
@@ -268,6 +268,30 @@ def sync_engine(engine_loop: asyncio.AbstractEventLoop, adapter: Path, tmp_path_
         engine = LedgerEngine(DemoSyncEngine(settings), tmp_path_factory.mktemp("sync") / "ledger")
         asyncio.run_coroutine_threadsafe(engine.start(), engine_loop).result()
     yield engine
+    asyncio.run_coroutine_threadsafe(engine.close(), engine_loop).result()
+
+
+@pytest.fixture(scope="session")
+def unsloth_engine(engine_loop: asyncio.AbstractEventLoop, adapter: Path) -> Iterator[Any]:
+    """The demo model as Unsloth loads it, with what it looked up or connected to meanwhile; needs a GPU."""
+    connections: list[str] = []
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in ("socket.connect", "socket.getaddrinfo"):
+            connections.append(f"{event}{arguments[-1 if event == 'socket.connect' else 0]!r}")
+
+    sys.addaudithook(watch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as above
+        from workers.engines import open_engine
+
+        small = {"max_seq_length": 2048, "max_num_seqs": 64, "max_loras": 4, "gpu_memory_utilization": 0.2}
+        settings = WorkerSettings(
+            engine="unsloth", model="demo", adapters={"tuned": str(adapter)}, engine_args={"load_in_4bit": False, **small}
+        )
+        engine = open_engine(settings)
+        identity = asyncio.run_coroutine_threadsafe(engine.start(), engine_loop).result()
+    yield engine, identity, connections
     asyncio.run_coroutine_threadsafe(engine.close(), engine_loop).result()
 
 

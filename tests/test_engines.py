@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -59,14 +60,24 @@ def synchronous(sync_engine: Any, engine_loop: asyncio.AbstractEventLoop) -> Ben
     return Bench(sync_engine, engine_loop)
 
 
-@pytest.fixture(params=["asynchronous", "synchronous"])
+@pytest.fixture
+def unsloth(unsloth_engine: Any, engine_loop: asyncio.AbstractEventLoop, tmp_path: Path) -> Bench:
+    """The demo model as Unsloth loads it."""
+    return Bench(LedgerEngine(unsloth_engine[0], tmp_path / "unsloth-ledger"), engine_loop)
+
+
+#: Unsloth changes vLLM while it is imported, so no other engine may run beside it: TEST_ENGINES=unsloth, on a machine with a GPU.
+WITH_A_MODEL = os.environ.get("TEST_ENGINES", "asynchronous,synchronous").split(",")
+
+
+@pytest.fixture(params=WITH_A_MODEL)
 def vllm(request: pytest.FixtureRequest) -> Bench:
     """Each engine that has a model."""
     made: Bench = request.getfixturevalue(request.param)
     return made
 
 
-@pytest.fixture(params=["echo", "asynchronous", "synchronous"])
+@pytest.fixture(params=["echo", *WITH_A_MODEL])
 def bench(request: pytest.FixtureRequest) -> Bench:
     """Each engine in turn."""
     made: Bench = request.getfixturevalue(request.param)

@@ -1,10 +1,14 @@
 """The seam to the model: what an engine is, and the one door to each kind."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol, assert_never
 
 from workers.contract.messages import ChatMessage, ModelIdentity, Sampling
 from workers.settings import WorkerSettings
+
+from .demo_model import DEMO
 
 
 class Sample(NamedTuple):
@@ -55,6 +59,9 @@ class Engine(Protocol):
 
 def open_engine(settings: WorkerSettings) -> Engine:
     """Return the engine that the settings name, not yet started; its heavy library is imported here and not before."""
+    if settings.model == DEMO or Path(settings.model).expanduser().is_dir():
+        # Everything is here, and nothing is looked up elsewhere. Before the import: the hub's library reads it only then.
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
     match settings.engine:
         case "vllm":
             from .vllm_engine import VLLMEngine

@@ -8,6 +8,7 @@ from workers.contract.errors import EngineDead, UserError
 from workers.contract.messages import EngineName
 from workers.settings import WorkerSettings
 
+from .adapters import max_lora_rank
 from .demo_model import cache_home
 
 # Before Unsloth is imported: nobody is called home, and what it compiles goes where caches are.
@@ -37,6 +38,8 @@ _DEFAULTS: dict[str, Any] = {
     "gpu_memory_utilization": 0.8,
     "max_num_seqs": 512,
 }
+#: Ours to decide. The exact name: Unsloth otherwise loads another repository's weights for many names, after asking the network.
+_FIXED: dict[str, Any] = {"fast_inference": True, "use_exact_model_name": True}
 
 
 class UnslothEngine(SyncVLLMEngine):
@@ -54,7 +57,8 @@ class UnslothEngine(SyncVLLMEngine):
     def _engine_args(self) -> dict[str, Any]:
         given = self._settings.engine_args
         check_engine_args(given, _parameters(), f"Unsloth {unsloth.__version__}")
-        args = _DEFAULTS | {"max_loras": max(1, len(self._adapters))} | given
+        rank = max(_DEFAULTS["max_lora_rank"], max_lora_rank(self._adapters))
+        args = _DEFAULTS | {"max_loras": max(1, len(self._adapters)), "max_lora_rank": rank} | given
         if args["max_num_seqs"] == 256:
             args["max_num_seqs"] = 257  # Unsloth reads 256, its default, as "choose for me"
         return args
@@ -64,16 +68,21 @@ class UnslothEngine(SyncVLLMEngine):
         quantized = {"quantization": "bitsandbytes"} if self._args["load_in_4bit"] else {}
         check_gpu_room(self._model, room | quantized, 0.8)
         try:
-            model, _ = unsloth.FastLanguageModel.from_pretrained(model_name=self._model, fast_inference=True, **self._args)
+            model, _ = unsloth.FastLanguageModel.from_pretrained(model_name=self._model, **_FIXED, **self._args)
         except (ValueError, OSError) as error:
             raise UserError(f"Unsloth cannot load {self._settings.model}: {first_line(error)}") from error
         except RuntimeError as error:
             raise EngineDead(f"Unsloth cannot start with {self._settings.model}: {first_line(error)}") from error
+        llm = getattr(model, "vllm_engine", None)
+        if llm is None:  # it says so in a printed line and goes on without
+            raise UserError(f"Unsloth has no fast inference for {self._settings.model}; use --engine vllm")
         self._model_of_unsloth = model  # shares its weights with the engine
-        llm = model.vllm_engine
-        self._args["max_num_seqs"] = self.max_in_flight = llm.llm_engine.vllm_config.scheduler_config.max_num_seqs
         engine: LLMEngine = llm.llm_engine
+        self._args["max_num_seqs"] = self.max_in_flight = engine.vllm_config.scheduler_config.max_num_seqs
         return engine
+
+    def _versions(self) -> dict[str, str]:
+        return super()._versions() | {"unsloth": unsloth.__version__}
 
 
 def _parameters() -> set[str]:
@@ -83,4 +92,4 @@ def _parameters() -> set[str]:
     functions = (unsloth.FastLanguageModel.from_pretrained, load_vllm)
     parameters = (one for function in functions for one in inspect.signature(function).parameters.values())
     names = {one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
-    return names - {"model_name", "fast_inference", "config", "use_async", "use_engine", "return_args"}
+    return names - _FIXED.keys() - {"model_name", "config", "use_async", "use_engine", "return_args"}

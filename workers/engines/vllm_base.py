@@ -4,7 +4,6 @@ import abc
 import asyncio
 import difflib
 import hashlib
-import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -147,8 +146,11 @@ class VLLMFamily(abc.ABC):
             enforces_format=can_enforce_formats(),
             canary=base.reply,
             adapter_canaries={name: reading.reply for name, reading in adapters.items()},
-            versions={"torch": torch.__version__, "transformers": transformers.__version__, "device": str(current_platform.device_type)},
+            versions=self._versions(),
         )
+
+    def _versions(self) -> dict[str, str]:
+        return {"torch": torch.__version__, "transformers": transformers.__version__, "device": str(current_platform.device_type)}
 
 
 def check_engine_args(given: dict[str, Any], known: Collection[str], whose: str) -> None:
@@ -170,7 +172,6 @@ def _resolve_model(model: str) -> str:
     if path.is_dir():
         if not (path / "config.json").exists():
             raise UserError(f"{model} holds no model: there is no config.json in it")
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # everything is here; nothing is looked up elsewhere
         return str(path)
     if path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
         raise UserError(f"no model at {model}: give the folder of a model, or its name on a hub (organisation/name)")
