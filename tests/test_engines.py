@@ -246,19 +246,18 @@ def test_an_adapter_answers_as_the_merged_model_would_and_only_its_own_rows(vllm
 @pytest.mark.parametrize("spoilt", [{"strength": 0.0}, {"inside": "decoder.blocks"}], ids=["all zero", "named for another model"])
 def test_an_adapter_that_changes_nothing_is_refused_and_the_engine_lives(vllm: Bench, tmp_path: Path, spoilt: dict[str, Any]) -> None:
     """vLLM takes an adapter whose names fit nothing without a word, and the base model answers under its name."""
-    from vllm.lora.request import LoRARequest
-
     from tests.adapter import make_adapter
 
     engine: Any = vllm.engine._engine  # type: ignore[attr-defined]
-    lora = LoRARequest("bad", 7, str(make_adapter(tmp_path, **spoilt)))
+    engine._adapters["bad"] = make_adapter(tmp_path, **spoilt)
 
     async def add() -> None:
         base = [await engine._read_canary(f"test-{number}", None) for number in range(2)]
-        await engine._add_adapter(lora, base)
+        await engine._add_adapter("bad", base)
 
     with pytest.raises(UserError, match="adapter bad changes nothing") as error:
         asyncio.run_coroutine_threadsafe(add(), vllm._loop).result()
+    del engine._adapters["bad"]
     assert "\n" not in str(error.value)
     assert vllm.ask(question())[0].completions
 
@@ -281,9 +280,8 @@ def test_an_adapter_of_another_shape_is_refused_before_the_model_is_loaded(
 def unfinished(vllm: Bench) -> int:
     """Return vLLM's own count of the rows that it still has."""
     engine: Any = vllm.engine._engine  # type: ignore[attr-defined]
-    if hasattr(engine, "_thread"):
-        counted = asyncio.run_coroutine_threadsafe(engine._thread.call(lambda core: core.get_num_unfinished_requests()), vllm._loop)
-        return int(counted.result())
+    if hasattr(engine, "unfinished"):
+        return int(engine.unfinished)
     return int(engine._engine.output_processor.get_num_unfinished_requests())
 
 

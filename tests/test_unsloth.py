@@ -1,5 +1,6 @@
 """What only Unsloth itself can show; most of it needs a GPU: ``TEST_ENGINES=unsloth pytest -n0 tests/test_unsloth.py``."""
 
+import asyncio
 import importlib.util
 from typing import Any
 
@@ -48,7 +49,6 @@ def test_the_identity_names_unsloth_and_what_it_loaded(unsloth_engine: Any) -> N
     ("settings", "says"),
     [
         ({"engine_args": {"max_num_seq": 3}}, "did you mean max_num_seqs"),
-        ({"engine_args": {"fast_inference": False}}, "has none of this name"),
         ({"adapters": {"mine": "/nope"}}, "adapter mine: there is no folder /nope"),
         ({"model": "/nope"}, "no model at /nope"),
     ],
@@ -56,4 +56,4 @@ def test_the_identity_names_unsloth_and_what_it_loaded(unsloth_engine: Any) -> N
 def test_what_cannot_be_loaded_is_said_before_loading(unsloth_engine: Any, settings: dict[str, Any], says: str) -> None:
     """Loading takes minutes; a typing error must not."""
     with pytest.raises(UserError, match=says):
-        open_engine(WorkerSettings(**{"engine": "unsloth", "model": "demo", **settings}))
+        asyncio.run(open_engine(WorkerSettings(**{"engine": "unsloth", "model": "demo", **settings})).start())

@@ -6,14 +6,12 @@ import difflib
 import hashlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import transformers
 import vllm
 from vllm import SamplingParams
-from vllm.lora.request import LoRARequest
-from vllm.outputs import RequestOutput
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
@@ -22,20 +20,13 @@ from workers.contract.fingerprint import fingerprint_folder
 from workers.contract.messages import ChatMessage, EngineName, ModelIdentity, Sampling
 from workers.settings import WorkerSettings
 
-from . import Generation, Sample, canary
+from . import Generation, canary
 from .adapters import check_adapter
 from .demo_model import DEMO, demo_model_path
 from .vllm_requests import as_engine_error, can_enforce_formats, first_line, sampling_params
+from .vllm_server import Loaded, Reply
 
 _HELLO = ({"role": "user", "content": "Hello"},)
-
-
-class Opened(NamedTuple):
-    """What is known of a model once it is loaded."""
-
-    tokenizer: Any
-    #: ``VllmConfig``.
-    config: Any
 
 
 class VLLMFamily(abc.ABC):
@@ -55,25 +46,23 @@ class VLLMFamily(abc.ABC):
         self._args: dict[str, Any] = {}
 
     @abc.abstractmethod
-    async def _open(self) -> Opened:
+    async def _open(self) -> Loaded:
         """Load the model. Raises UserError or EngineDead."""
 
     @abc.abstractmethod
-    async def _request(self, prompt: list[int], params: SamplingParams, request_id: str, lora: LoRARequest | None) -> RequestOutput:
-        """Have one request answered; cancelling the call aborts it. Raises what vLLM raises, or EngineDead."""
+    async def _request(self, prompt: list[int], params: SamplingParams, request_id: str, adapter: str | None) -> Reply:
+        """Have one request answered; cancelling the call aborts it. Raises what vLLM raises, or an EngineError."""
 
     @abc.abstractmethod
-    async def _load_adapter(self, lora: LoRARequest) -> None:
-        """Load an adapter. Raises what vLLM raises, or EngineDead."""
+    async def _load_adapter(self, name: str) -> None:
+        """Load an adapter. Raises what vLLM raises, or an EngineError."""
 
     async def start(self) -> ModelIdentity:
-        self._tokenizer, config = await self._open()
-        self._model_config = config.model_config
-        self._max_model_len: int = self._model_config.max_model_len
-        self._loras = _lora_requests(self._adapters)
+        self._loaded = await self._open()
+        self._tokenizer, self._max_model_len = self._loaded.tokenizer, self._loaded.max_model_len
         self._check_chat_template()
         base = [await self._read_canary(f"canary-{number}", None) for number in range(2)]
-        heard = {name: await self._add_adapter(lora, base) for name, lora in self._loras.items()}
+        heard = {name: await self._add_adapter(name, base) for name in self._adapters}
         return await asyncio.to_thread(self._identity, base[0], heard)
 
     async def generate(self, request_id: str, messages: Sequence[ChatMessage], sampling: Sampling, adapter: str | None) -> Generation:
@@ -84,12 +73,11 @@ class VLLMFamily(abc.ABC):
         if room <= 0:
             raise Rejected(f"the prompt has {len(prompt)} tokens; the model takes fewer than {self._max_model_len}")
         params = sampling_params(sampling, min(sampling.max_tokens, room))
-        lora = self._loras[adapter] if adapter is not None else None
         try:
-            output = await self._request(prompt, params, request_id, lora)
+            reply = await self._request(prompt, params, request_id, adapter)
         except Exception as error:
             raise as_engine_error(error) from error
-        return Generation(tuple(prompt), tuple(Sample(o.text, tuple(o.token_ids), str(o.finish_reason)) for o in output.outputs))
+        return Generation(tuple(prompt), reply.samples)
 
     def render(self, messages: Sequence[ChatMessage]) -> list[int]:
         """Return the prompt's token ids by the chat template of the model's own tokenizer. Raises Rejected."""
@@ -101,26 +89,29 @@ class VLLMFamily(abc.ABC):
     def _apply_chat_template(self, conversation: Sequence[dict[str, str]]) -> list[int]:
         return list(self._tokenizer.apply_chat_template(conversation, tokenize=True, add_generation_prompt=True, return_dict=False))
 
-    async def _add_adapter(self, lora: LoRARequest, base: Sequence[canary.Reading]) -> canary.Reading:
+    async def _add_adapter(self, name: str, base: Sequence[canary.Reading]) -> canary.Reading:
         """Load an adapter and see that it is heard. One that is bad would kill the engine if generate() were the first to get it."""
         try:
-            await self._load_adapter(lora)
+            await self._load_adapter(name)
         except Exception as error:
             if isinstance(as_engine_error(error), EngineDead):
                 raise EngineDead(first_line(error)) from error
-            raise UserError(f"adapter {lora.lora_name} cannot be loaded: {first_line(error)}") from error
-        reading = await self._read_canary(f"canary-{lora.lora_name}", lora)
-        canary.check_is_heard(lora.lora_name, reading, base)
+            raise UserError(f"adapter {name} cannot be loaded: {first_line(error)}") from error
+        reading = await self._read_canary(f"canary-{name}", name)
+        canary.check_is_heard(name, reading, base)
         return reading
 
-    async def _read_canary(self, request_id: str, lora: LoRARequest | None) -> canary.Reading:
+    async def _read_canary(self, request_id: str, adapter: str | None) -> canary.Reading:
         params = SamplingParams(temperature=0, max_tokens=canary.TOKENS, prompt_logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY)
         try:
-            output = await self._request(self.render(canary.QUESTION), params, request_id, lora)
+            reply = await self._request(self.render(canary.QUESTION), params, request_id, adapter)
         except Exception as error:
             raise EngineDead(f"the canary was not answered: {first_line(error)}") from error
-        prompt_logprobs = tuple(next(iter(said.values())).logprob for said in output.prompt_logprobs or () if said)
-        return canary.Reading(output.outputs[0].text, prompt_logprobs)
+        return canary.Reading(reply.samples[0].text, reply.prompt_logprobs)
+
+    def _adapter_number(self, name: str) -> int:
+        """Return vLLM's number of an adapter, from 1."""
+        return list(self._adapters).index(name) + 1
 
     def _check_chat_template(self) -> None:
         try:
@@ -140,8 +131,8 @@ class VLLMFamily(abc.ABC):
             weights=fingerprint_folder(folder),
             adapters={name: fingerprint_folder(folder) for name, folder in self._adapters.items()},
             chat_template=hashlib.sha256(repr(self._apply_chat_template(_HELLO)).encode()).hexdigest()[:16],
-            dtype=str(self._model_config.dtype).removeprefix("torch."),
-            quantization=str(self._model_config.quantization or ""),
+            dtype=self._loaded.dtype,
+            quantization=self._loaded.quantization,
             max_model_len=self._max_model_len,
             enforces_format=can_enforce_formats(),
             canary=base.reply,
@@ -184,9 +175,3 @@ def _weights_folder(model: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     return Path(snapshot_download(model, revision=revision, local_files_only=True))
-
-
-def _lora_requests(adapters: dict[str, Path]) -> dict[str, LoRARequest]:
-    from vllm.lora.request import LoRARequest  # here: Unsloth replaces the class while it loads a model
-
-    return {name: LoRARequest(name, number, str(folder)) for number, (name, folder) in enumerate(adapters.items(), start=1)}

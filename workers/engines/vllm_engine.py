@@ -31,8 +31,9 @@ from .compile_cache import compiled_once
 from .demo_model import DEMO
 from .gpu_room import check_gpu_room
 from .root_cause import ErrorLog
-from .vllm_base import Opened, VLLMFamily, check_engine_args
-from .vllm_requests import first_line
+from .vllm_base import VLLMFamily, check_engine_args
+from .vllm_requests import first_line, loaded, reply_of
+from .vllm_server import Loaded, Reply
 
 #: AsyncLLM's silent defaults, 128 sequences and 2,048 batched tokens, cost 20-24 % on an H200.
 _GPU_DEFAULTS: dict[str, Any] = {"max_num_seqs": 1024, "max_num_batched_tokens": 16384}
@@ -62,21 +63,25 @@ class VLLMEngine(VLLMFamily):
         await asyncio.to_thread(self._engine.shutdown)
         del self._engine  # its finalizer fails once Python itself shuts down
 
-    async def _open(self) -> Opened:
+    async def _open(self) -> Loaded:
         self._engine = self._load()
         tokenizer: Any = self._engine.get_tokenizer()
-        return Opened(await tokenizer if inspect.isawaitable(tokenizer) else tokenizer, self._engine.vllm_config)
+        return loaded(await tokenizer if inspect.isawaitable(tokenizer) else tokenizer, self._engine.vllm_config)
 
-    async def _load_adapter(self, lora: LoRARequest) -> None:
-        await self._engine.add_lora(lora)
+    async def _load_adapter(self, name: str) -> None:
+        await self._engine.add_lora(self._lora(name))
 
-    async def _request(self, prompt: list[int], params: SamplingParams, request_id: str, lora: LoRARequest | None) -> RequestOutput:
+    async def _request(self, prompt: list[int], params: SamplingParams, request_id: str, adapter: str | None) -> Reply:
+        lora = self._lora(adapter) if adapter is not None else None
         last: RequestOutput | None = None
         async for output in self._engine.generate({"prompt_token_ids": prompt}, params, request_id, lora_request=lora):
             last = output
         if last is None:
             raise Failed("the engine ended the row without an output")
-        return last
+        return reply_of(last)
+
+    def _lora(self, name: str) -> LoRARequest:
+        return LoRARequest(name, self._adapter_number(name), str(self._adapters[name]))
 
     def _load(self) -> AsyncLLM:
         if current_platform.is_cpu():

@@ -2,15 +2,20 @@
 
 import json
 import re
+from typing import Any
 
 import vllm
 from vllm import SamplingParams
+from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from workers.contract.errors import EngineDead, EngineError, Failed, Rejected
 from workers.contract.messages import Sampling
 from workers.contract.replies import layout
+
+from . import Sample
+from .vllm_server import Loaded, Reply
 
 #: An enforced reply must leave room for some words between its tags.
 _MIN_FREE_TOKENS = 16
@@ -35,6 +40,20 @@ def sampling_params(sampling: Sampling, max_tokens: int) -> SamplingParams:
         structured_outputs=_structured_outputs(sampling, max_tokens),
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
+
+
+def loaded(tokenizer: Any, config: Any) -> Loaded:
+    """Return what Kotae wants to know of a ``VllmConfig``."""
+    model = config.model_config
+    dtype = str(model.dtype).removeprefix("torch.")
+    return Loaded(tokenizer, model.max_model_len, dtype, str(model.quantization or ""), config.scheduler_config.max_num_seqs)
+
+
+def reply_of(output: RequestOutput) -> Reply:
+    """Return what a finished request came to."""
+    samples = (Sample(one.text, tuple(one.token_ids), str(one.finish_reason)) for one in output.outputs)
+    said = (next(iter(token.values())).logprob for token in output.prompt_logprobs or () if token)
+    return Reply(tuple(samples), tuple(said))
 
 
 def can_enforce_formats() -> bool:

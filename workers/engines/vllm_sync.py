@@ -1,48 +1,51 @@
-"""An engine on vLLM's synchronous front, for those that load no other: its batch is driven by a thread of ours."""
+"""An engine on vLLM's synchronous front, for those that load no other: it runs in a process of its own."""
 
 import abc
 import asyncio
 
 from vllm import SamplingParams
-from vllm.lora.request import LoRARequest
-from vllm.outputs import RequestOutput
-from vllm.v1.engine.llm_engine import LLMEngine
 
 from workers.contract.errors import EngineDead
 
-from .vllm_base import Opened, VLLMFamily
-from .vllm_thread import EngineThread
+from .vllm_base import VLLMFamily
+from .vllm_process import EngineProcess
+from .vllm_server import Loaded, Loader, Reply
 
 
 class SyncVLLMEngine(VLLMFamily):
-    """Answers with an ``LLMEngine`` of this process. Who inherits it loads that."""
+    """Answers with vLLM's ``LLMEngine``. Who inherits it says how that is loaded."""
 
     @abc.abstractmethod
-    def _load(self) -> LLMEngine:
-        """Load the model, in the thread that will own it. Raises UserError or EngineDead."""
+    def _loader(self) -> Loader:
+        """Return what loads the model in the other process. Raises UserError."""
 
-    async def _open(self) -> Opened:
-        self._thread = EngineThread(self._load)
-        engine = await self._thread.start()
-        return Opened(engine.get_tokenizer(), engine.vllm_config)
+    async def _open(self) -> Loaded:
+        self._process = EngineProcess(self._loader())
+        loaded = await self._process.start()
+        self.max_in_flight = loaded.max_num_seqs
+        return loaded
 
     @property
     def steps(self) -> int:
-        return self._thread.steps
+        return self._process.steps
 
     @property
     def waiting(self) -> int:
-        return self._thread.waiting
+        return self._process.waiting
+
+    @property
+    def unfinished(self) -> int:
+        return self._process.unfinished
 
     def check(self) -> None:
-        if self._thread.dead:
-            raise EngineDead(self._thread.dead)
+        if self._process.dead:
+            raise EngineDead(self._process.dead)
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._thread.close)
+        await asyncio.to_thread(self._process.close)
 
-    async def _load_adapter(self, lora: LoRARequest) -> None:
-        await self._thread.call(lambda engine: engine.add_lora(lora))
+    async def _load_adapter(self, name: str) -> None:
+        await self._process.load_adapter(name, self._adapter_number(name), str(self._adapters[name]))
 
-    async def _request(self, prompt: list[int], params: SamplingParams, request_id: str, lora: LoRARequest | None) -> RequestOutput:
-        return await self._thread.request(prompt, params, request_id, lora)
+    async def _request(self, prompt: list[int], params: SamplingParams, request_id: str, adapter: str | None) -> Reply:
+        return await self._process.request(prompt, params, request_id, adapter)
