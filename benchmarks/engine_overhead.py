@@ -60,23 +60,23 @@ def main() -> None:
         kotae = Kotae(fleet, given)
         offline = Offline(fleet, kotae, given, home / "offline.log")
         stack.callback(offline.stop)
-        measured: dict[int, dict[str, float]] = {}
-        plans: dict[int, Plan] = {}
-        for stay in _stays(given.pairs, kotae, offline, alone=given.alone):
+        measured: dict[tuple[int, int], dict[str, float]] = {}
+        plans: dict[tuple[int, int], Plan] = {}
+        for stay in _stays(given.rows, given.pairs, kotae, offline, alone=given.alone):
             for side in {side.name: side for side, _ in stay}.values():
                 side.start()
-                say(side=side.name, warm_up=side.answer(fleet.new_pass(max(1, given.rows // 2), given.max_tokens)))
+                say(side=side.name, warm_up=side.answer(fleet.new_pass(max(1, given.rows[-1] // 2), given.max_tokens)))
             for side, pair in stay:
-                plans.setdefault(pair, fleet.new_pass(given.rows, given.max_tokens))
+                plans.setdefault(pair, fleet.new_pass(pair[0], given.max_tokens))
                 told = side.answer(plans[pair])
                 measured.setdefault(pair, {})[side.name] = told["tokens_per_s"]
-                say(pair=pair, side=side.name, **told)
+                say(pair=pair[1], side=side.name, **told)
             if any(side is offline for side, _ in stay):
                 _offline_alone(offline, fleet, given)
             if given.alone:
                 for side, _ in stay:
                     side.stop()
-        ratios = [pair["kotae"] / pair["offline"] for pair in measured.values()]
+        ratios = {rows: [one["kotae"] / one["offline"] for (size, _), one in measured.items() if size == rows] for rows in given.rows}
         identity = kotae.identity
         say(
             benchmark="engine_overhead",
@@ -86,11 +86,10 @@ def main() -> None:
             engine=identity.engine,
             engine_args=identity.engine_args,
             alone=given.alone,
-            rows=given.rows,
             mean_tokens=given.mean_tokens,
             max_tokens=given.max_tokens,
-            ratios=[round(ratio, 3) for ratio in ratios],
-            median_ratio=round(statistics.median(ratios), 3),
+            ratios={rows: [round(ratio, 3) for ratio in some] for rows, some in ratios.items()},
+            median_ratio={rows: round(statistics.median(some), 3) for rows, some in ratios.items()},
             most_in_flight=kotae.most_in_flight,
         )
 
@@ -99,7 +98,7 @@ def _options() -> argparse.Namespace:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--model", default=DEMO)
     options.add_argument("--engine", default="vllm", choices=["vllm", "unsloth"])
-    options.add_argument("--rows", type=int, default=64)
+    options.add_argument("--rows", type=int, default=[64], nargs="+", help="rows of a pass; several sizes are measured one after the other")
     options.add_argument("--pairs", type=int, default=3)
     options.add_argument("--mean-tokens", type=int, default=64)
     options.add_argument("--max-tokens", type=int, default=64)
@@ -112,9 +111,13 @@ def _options() -> argparse.Namespace:
     return options.parse_args()
 
 
-def _stays(pairs: int, kotae: Side, offline: Side, *, alone: bool) -> list[list[tuple[Side, int]]]:
-    """Return who answers which pass, in groups between which engines may be unloaded: the two of a pair are neighbours in time."""
-    turns = [(side, pair) for pair in range(1, pairs + 1) for side in ((kotae, offline) if pair % 2 else (offline, kotae))]
+def _stays(sizes: list[int], pairs: int, kotae: Side, offline: Side, *, alone: bool) -> list[list[tuple[Side, tuple[int, int]]]]:
+    """Return who answers which pass (its rows and the number of its pair), in groups between which engines may be unloaded.
+
+    The two passes of a pair are neighbours in time.
+    """
+    order = [(kotae, offline), (offline, kotae)]
+    turns = [(side, (rows, pair)) for rows in sizes for pair in range(1, pairs + 1) for side in order[(pair - 1) % 2]]
     if not alone:
         return [turns]
     return [list(stay) for _, stay in itertools.groupby(turns, key=lambda turn: turn[0].name)]
@@ -125,7 +128,7 @@ def _offline_alone(offline: "Offline", fleet: Fleet, given: argparse.Namespace) 
     if given.loop:
         say(one_at_a_time=offline.answer(fleet.new_pass(given.loop, given.max_tokens), one_at_a_time=True))
     if given.unseeded:
-        say(offline_without_seeds=offline.answer(fleet.new_pass(given.rows, given.max_tokens), seeded=False))
+        say(offline_without_seeds=offline.answer(fleet.new_pass(given.rows[-1], given.max_tokens), seeded=False))
     given.loop, given.unseeded = 0, False
 
 

@@ -111,9 +111,9 @@ class WorkerLife:
         self._claim_served_name()
         self.redis.hset(broker.IDENTITIES_KEY, self.fingerprint, self._identity.model_dump_json())
 
-    def wants_rows(self) -> bool:
-        """Say whether another row would soon be begun: one that would only wait here is better left to other workers."""
-        return self.engine.waiting < self._reserve
+    def wanted_rows(self) -> int:
+        """Return how many more rows would soon be begun: those that would only wait here are better left to other workers."""
+        return max(0, self._reserve - self.engine.waiting)
 
     def submit(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
         """Run a coroutine on the engine's loop; any thread may wait for it."""

@@ -156,7 +156,7 @@ def _load_engine(sender: str, conf: Any, **_: Any) -> None:
         raise SystemExit(EXIT_NO_ENGINE) from error
     conf.worker_concurrency = _life.max_in_flight
     conf.broker_transport = "workers.transport:Transport"  # here, not in the configuration: Flower reads that too
-    conf.broker_transport_options = conf.broker_transport_options | {"wants_rows": _life.wants_rows}
+    conf.broker_transport_options = conf.broker_transport_options | {"wanted_rows": _life.wanted_rows}
 
 
 @signals.worker_ready.connect

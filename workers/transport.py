@@ -1,17 +1,59 @@
-"""How rows are fetched: kombu's Redis transport, which asks for the next row only while the engine wants one."""
+"""How rows are fetched: kombu's Redis transport, which takes rows only while the engine wants some, and then several at once."""
 
+import json
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from kombu.transport import redis
+from kombu.transport import redis, virtual
+from redis.exceptions import ResponseError
+
+#: Rows taken at once at most, so that runs on other queues get their turn.
+_TOGETHER = 16
+#: Pops messages and notes them as unacknowledged in one step, where kombu takes two: nobody can die between them.
+#: KEYS: queue, index and hash of unacknowledged messages. ARGV: how many, now.
+_TAKE = """
+local taken = {}
+for i = 1, tonumber(ARGV[1]) do
+  local message = redis.call('RPOP', KEYS[1])
+  if not message then break end
+  local properties = cjson.decode(message).properties
+  local delivery = properties.delivery_info
+  local noted = '[' .. message .. ',' .. cjson.encode(delivery.exchange) .. ',' .. cjson.encode(delivery.routing_key) .. ']'
+  redis.call('ZADD', KEYS[2], ARGV[2], properties.delivery_tag)
+  redis.call('HSET', KEYS[3], properties.delivery_tag, noted)
+  taken[i] = message
+end
+return taken
+"""
+
+
+class RedisQoS(redis.QoS):
+    """kombu's record of what is not acknowledged, which knows that some of it is in Redis already."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.noted: set[str] = set()
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Remember a message, here and in Redis."""
+        if delivery_tag in self.noted:
+            self.noted.remove(delivery_tag)
+            virtual.QoS.append(self, message, delivery_tag)
+        else:
+            super().append(message, delivery_tag)
 
 
 class Channel(redis.Channel):
     """kombu's channel, with one client for its pool: making one per command was a sixth of what a row cost a worker."""
 
-    #: Set by the transport option of this name.
-    wants_rows: Callable[[], bool]
-    from_transport_options = (*redis.Channel.from_transport_options, "wants_rows")
+    QoS = RedisQoS
+    qos: RedisQoS
+
+    #: Set by the transport option of this name: how many more rows would soon be begun.
+    wanted_rows: Callable[[], int]
+    from_transport_options = (*redis.Channel.from_transport_options, "wanted_rows")
 
     _kept: Any = None
 
@@ -24,8 +66,27 @@ class Channel(redis.Channel):
 
     def _brpop_start(self, *args: Any, **kwargs: Any) -> None:
         # Not by the prefetch count: lowering that leaves a row that is on its way here where nobody counts it.
-        if self.wants_rows():
+        if self.wanted_rows() > 0:
             super()._brpop_start(*args, **kwargs)  # type: ignore[misc]
+
+    def _brpop_read(self, **options: Any) -> Any:
+        came = super()._brpop_read(**options)  # type: ignore[misc]
+        self._take_more(self._queue_cycle.items[-1])  # type: ignore[attr-defined]  # where the queue goes that had its turn
+        return came
+
+    def _take_more(self, queue: str) -> None:
+        """Take what else the engine wants from a queue that has just given a row, without asking for each."""
+        room = self.qos.can_consume_max_estimate()
+        wanted = min(self.wanted_rows(), _TOGETHER, *([] if room is None else [room]))
+        if wanted < 1:
+            return
+        keys = (self._q_for_pri(queue, 0), self.qos.unacked_index_key, self.qos.unacked_key)  # type: ignore[attr-defined]
+        taken: list[bytes] = []
+        with suppress(ResponseError), self.conn_or_acquire() as client:  # one that is full takes no notes, and nothing is popped
+            taken = client.eval(_TAKE, len(keys), *keys, wanted, time.time())
+        for message in map(json.loads, taken):
+            self.qos.noted.add(message["properties"]["delivery_tag"])
+            self.connection._deliver(message, queue)
 
 
 class Transport(redis.Transport):
