@@ -16,7 +16,7 @@ class Asked(NamedTuple):
 
     #: The conversation, what is asked last. The system prompt, the row's own or the run's, comes before it if it holds none.
     turns: tuple[ChatMessage, ...]
-    #: None: the run's, as below.
+    #: Not empty. None: the run's, as below.
     system_prompt: str | None = None
     adapter: str | None = None
     #: Fields of Sampling. A seed among them is the row's as it stands.
@@ -28,11 +28,11 @@ Rows: TypeAlias = Sequence[str | Asked]
 
 
 class AskedRows(Sequence[Asked]):
-    """The rows of a sheet that columns steer: texts and JSON, of which equal ones that are near each other are kept once."""
+    """The rows of a sheet that columns steer: as texts, of which equal ones that are near each other are kept once."""
 
     def __init__(self) -> None:
         self._turns: list[str] = []
-        self._system_prompts: list[str | None] = []
+        self._system_prompts: list[str] = []
         self._own: list[str] = []
         #: All adapters that rows name.
         self.adapters: set[str] = set()
@@ -40,7 +40,7 @@ class AskedRows(Sequence[Asked]):
     def append(self, asked: Asked) -> None:
         """Add a row."""
         self._turns.append(_to_json([[turn.role, turn.content] for turn in asked.turns]))
-        self._system_prompts.append(None if asked.system_prompt is None else _kept_once(asked.system_prompt))
+        self._system_prompts.append(_kept_once(asked.system_prompt or ""))
         self._own.append(_kept_once(_to_json([asked.adapter, dict(asked.sampling)])) if asked.adapter or asked.sampling else "")
         if asked.adapter is not None:
             self.adapters.add(asked.adapter)
@@ -56,11 +56,12 @@ class AskedRows(Sequence[Asked]):
         if isinstance(row, slice):
             return [self[one] for one in range(*row.indices(len(self)))]
         turns = tuple(ChatMessage(role=role, content=content) for role, content in json.loads(self._turns[row]))
-        if not self._own[row]:
-            return Asked(turns, self._system_prompts[row])
-        adapter, sampling = json.loads(self._own[row])
+        system_prompt, own = self._system_prompts[row] or None, self._own[row]
+        if not own:
+            return Asked(turns, system_prompt)
+        adapter, sampling = json.loads(own)
         values = {field: tuple(value) if isinstance(value, list) else value for field, value in sampling.items()}
-        return Asked(turns, self._system_prompts[row], adapter, values)
+        return Asked(turns, system_prompt, adapter, values)
 
     def __iter__(self) -> Iterator[Asked]:
         return (self[row] for row in range(len(self)))

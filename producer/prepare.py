@@ -33,6 +33,8 @@ class Plan(NamedTuple):
     options: AskOptions
     row_timeout: float
     sheet: Sheet
+    #: By its header; the sheet may have been found by another column that steers it.
+    question_column: str
     steering: Steering
     rows: Rows
     sampling: Sampling
@@ -61,18 +63,21 @@ def make_plan(workbook: Path, options: AskOptions) -> Plan:
     if len(sheet.rows) >= MAX_ROWS:
         raise UserError(f"{workbook} has {len(sheet.rows):,} rows; an .xlsx sheet holds {MAX_ROWS - 1:,} below its header: split the file")
     rows = read_rows(sheet, steering, sampling)
-    return Plan(workbook, content, options, row_timeout, sheet, steering, rows, sampling, system_prompt)
+    return Plan(workbook, content, options, row_timeout, sheet, _question_column(sheet, options), steering, rows, sampling, system_prompt)
 
 
 def _read(workbook: Path, options: AskOptions, steering: Steering) -> tuple[Sheet, bytes]:
     before = _stamp(workbook)
     sheet = read_sheet(workbook, options.sheet, options.question_column or steering.leading_column, options.header_row)
-    if options.question_column is None and (known := find_question_column(sheet.headers)) is not None:
-        sheet = sheet._replace(question_column=known)  # the sheet was found by another column
     content = workbook.read_bytes()
     if _stamp(workbook) != before:
         raise UserError(f"{workbook} was saved while it was read; run again")
     return sheet, content
+
+
+def _question_column(sheet: Sheet, options: AskOptions) -> str:
+    known = find_question_column(sheet.headers) if options.question_column is None else None
+    return sheet.headers[sheet.question_column if known is None else known]
 
 
 def _stamp(workbook: Path) -> tuple[int, ...]:
@@ -99,7 +104,7 @@ def open_run(plan: Plan, home: Path, served_name: str, adapter: str | None, loca
         "row_timeout": plan.row_timeout,
         "source_path": str(plan.workbook.absolute()),
         "sheet": plan.sheet.name,
-        "question_column": plan.sheet.headers[plan.sheet.question_column],
+        "question_column": plan.question_column,
         "header_row": plan.sheet.header_row,
         "steering": plan.steering,
         "local": local is not None,
@@ -134,7 +139,7 @@ def _manifest(plan: Plan, run_id: str, served_name: str, adapter: str | None, lo
         system_prompt=plan.system_prompt,
         source_path=str(plan.workbook.absolute()),
         sheet=plan.sheet.name,
-        question_column=plan.sheet.headers[plan.sheet.question_column],
+        question_column=plan.question_column,
         header_row=plan.sheet.header_row,
         steering=plan.steering,
         rows=len(plan.sheet.rows),

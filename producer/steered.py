@@ -14,7 +14,7 @@ from .sampling import BadValue, own_sampling
 from .steering import Steering
 from .template import parse_template
 from .workbook.cells import CellError
-from .workbook.columns import normalised
+from .workbook.columns import find_question_column, normalised
 from .workbook.reading import Cell, Sheet, as_text
 
 
@@ -73,8 +73,9 @@ class _RowReader:
         self._adapter = self._named("--adapter-column", steering.adapter_column)
         columns = steering.sampling_columns
         self._fields = {field: self._column(f"--sampling-column {field}", column) for field, column in columns.items()}
-        # Without a column of its own, what would be read as the question is the conversation itself.
-        self._question = sheet.question_column if self._messages is None or self._messages.place != sheet.question_column else None
+        self._question: int | None = sheet.question_column
+        if self._messages is not None and self._messages.place == self._question:  # by which the sheet was found
+            self._question = find_question_column(sheet.headers)
         self._own_sampling = lru_cache(4096)(self._read_sampling)
 
     def read(self, cells: Sequence[Cell]) -> Asked:

@@ -170,6 +170,19 @@ def test_conversations_need_no_column_of_questions(tmp_path: Path) -> None:
     assert [answer.row for answer in Questions(made.rows, manifest(rows=2)).skipped()] == [1]
 
 
+def test_a_sheet_found_by_its_conversations_keeps_its_column_of_questions(kotae: Kotae) -> None:
+    """Below a title, on one of two sheets; rows without a conversation ask their question, also for whoever goes on."""
+    conversations = [["Talks of May"], ["question", "talk"], ["a", turns("b")], ["c", ""]]
+    save_workbook(kotae.folder / "q.xlsx", {"Notes": [["question"], ["no"]], "Talks": conversations})
+
+    finished = kotae("run", "q.xlsx", "-o", "out.xlsx", *ECHO, "--messages-column", "talk")
+
+    told = dict(CalamineWorkbook.from_path(str(kotae.folder / "out.xlsx")).get_sheet_by_name("Run").to_python())
+    assert finished.code == 0, finished.err
+    assert [row["answer"] for row in table(kotae.folder / "out.xlsx", "Talks")] == ["b", "c"]
+    assert (told["sheet"], told["question column"], told["messages column"]) == ("Talks", "question", "talk")
+
+
 # Templates.
 
 
