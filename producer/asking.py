@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias, overload
 
 from workers.contract.messages import ChatMessage
 
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -85,7 +86,3 @@ def own_words(asked: str | Asked) -> str:
 def _kept_once(text: str) -> str:
     """Return the text, or an equal one that was seen lately and is kept already."""
     return text
-
-
-def _to_json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

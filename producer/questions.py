@@ -11,6 +11,8 @@ from workers.contract.messages import Answer, ChatMessage, Outcome, Question, Sa
 from .asking import Asked, Rows
 from .manifest import Manifest, Reopened
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
 
 def render(asked: str | Asked, system_prompt: str) -> tuple[ChatMessage, ...]:
     """Return the messages of one row; nothing is added to the question's text or taken from it."""
@@ -76,7 +78,7 @@ def _own_json(asked: str | Asked, sampling: Sampling, adapter: str | None) -> by
 
 
 def _json(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
+    return _ENCODER.encode(value).encode() + b"\n"
 
 
 class Questions:

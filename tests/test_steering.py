@@ -2,6 +2,7 @@
 
 import datetime
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from python_calamine import CalamineWorkbook
 
+from producer.conversation import read_conversation
 from producer.options import AskOptions
 from producer.prepare import Plan, make_plan
 from producer.questions import Questions
-from producer.sampling import own_sampling
+from producer.sampling import BadValue, own_sampling
+from producer.steering import SAMPLING_FIELDS
 from tests.conftest import Kotae, StartWorker, make_workbook
 from tests.test_fleet_commands import Generated, generated  # noqa: F401  # a fixture
 from tests.test_run import ECHO, table
@@ -45,6 +48,12 @@ def turns(*contents: str, system: str = "") -> str:
     roles = ("user", "assistant")
     conversation = [{"role": roles[number % 2], "content": content} for number, content in enumerate(contents)]
     return json.dumps([{"role": "system", "content": system}] * bool(system) + conversation)
+
+
+def json_of(children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Values that are nearly messages."""
+    keys = st.sampled_from(["role", "content", "name"])
+    return st.lists(children, max_size=2) | st.dictionaries(keys, st.sampled_from(["user", "assistant", "x"]) | children, max_size=3)
 
 
 # Sampling, system prompt, adapter.
@@ -133,7 +142,30 @@ def test_every_sampling_can_be_said_in_cells(sampling: Sampling) -> None:
     assert Sampling().model_copy(update=own_sampling(Sampling(), texts)) == sampling
 
 
+@given(
+    st.sampled_from(SAMPLING_FIELDS), st.text(st.characters(exclude_categories=[]), max_size=12) | st.text('0123456789.-e[]"', max_size=8)
+)
+def test_any_text_is_a_value_or_refused(field: str, text: str) -> None:
+    """What a person finds in a cell of somebody else's workbook is no reason to fall over."""
+    with suppress(BadValue):
+        Sampling.model_validate(Sampling().model_dump() | own_sampling(Sampling(), {field: text}))
+
+
 # Conversations.
+
+
+@given(
+    st.text(st.characters(exclude_categories=[]), max_size=12)
+    | st.recursive(st.none() | st.text("ab", max_size=2), json_of).map(json.dumps)
+)
+def test_any_text_is_a_conversation_or_refused(text: str) -> None:
+    """With one line that says why."""
+    try:
+        says = read_conversation(text)[-1].role
+    except ValueError as error:
+        says = str(error)
+
+    assert says == "user" or "\n" not in says
 
 
 def test_a_conversation_takes_the_place_of_the_question(tmp_path: Path) -> None:
