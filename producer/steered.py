@@ -100,8 +100,11 @@ class _RowReader:
     def _asked_text(self, cells: Sequence[Cell]) -> str:
         if self._template is None:
             return "" if self._question is None else as_text(cells[self._question])
-        texts = [as_text(cells[place]) for place in self._holes]
-        return self._template.fill(texts) if any(text.strip() for text in texts) else ""
+        filled = [cells[place] for place in self._holes]
+        texts = [as_text(cell) for cell in filled]
+        # A question that is an error is none; nor is one that is made of an error.
+        asks = any(text.strip() for text in texts) and not any(isinstance(cell, CellError) for cell in filled)
+        return self._template.fill(texts) if asks else ""
 
     def _read_sampling(self, texts: tuple[str | None, ...]) -> dict[str, Any]:
         given = {field: text for field, text in zip(self._fields, texts, strict=True) if text is not None}
@@ -114,10 +117,11 @@ class _RowReader:
         return None if name is None else self._column(option, name)
 
     def _column(self, option: str, name: str) -> _Column:
-        places = [i for i, header in enumerate(self._headers) if header and normalised(header) == normalised(name)]
+        wanted = normalised(name)
+        places = [i for i, header in enumerate(self._headers) if wanted and normalised(header) == wanted]
         if len(places) == 1:
             return _Column(places[0], self._headers[places[0]])
         if places:
             raise WorkbookError(f"{option}: {len(places)} columns are called {self._headers[places[0]]!r}; rename all but one")
-        known = ", ".join(repr(header) for header in self._headers if header)
+        known = ", ".join(repr(header) for header in self._headers if header.strip())
         raise WorkbookError(f"{option}: no column is called {name!r}; the columns are: {known}")

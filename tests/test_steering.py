@@ -381,7 +381,7 @@ def test_what_a_cell_cannot_mean_is_said(tmp_path: Path, options: dict[str, Any]
 
 
 def test_an_error_is_not_an_empty_cell(tmp_path: Path) -> None:
-    """#N/A in a column of adapters would silently ask the model without one."""
+    """#N/A in a column of adapters would silently ask the model without one; a question made of an error is none."""
     import xlsxwriter
 
     with xlsxwriter.Workbook(str(tmp_path / "q.xlsx")) as workbook:
@@ -392,12 +392,14 @@ def test_an_error_is_not_an_empty_cell(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match="row 2, column 'lora': '#N/A' is an error"):
         make_plan(tmp_path / "q.xlsx", AskOptions(adapter_column="lora"))
+    templated = make_plan(tmp_path / "q.xlsx", AskOptions(prompt="{question} {lora}"))
+    assert len(list(Questions(templated.rows, manifest(rows=1)).skipped())) == 1
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"system_prompt_column": "Nope"}, "--system-prompt-column: no column is called 'Nope'; the columns are: 'question', 'x', 'X'"),
     ({"adapter_column": ""}, "--adapter-column: no column is called ''"),
-    ({"messages_column": "Nope"}, "no column 'Nope'; its columns are: 'question', 'x', 'X'"),
+    ({"messages_column": "Nope"}, "no column 'Nope'; its columns are: 'question', ' ', 'x', 'X'"),
     ({"adapter_column": "x"}, "--adapter-column: 2 columns are called 'x'; rename all but one"),
     ({"sampling_column": ["temperature=Nope"]}, "--sampling-column temperature: no column is called 'Nope'"),
     ({"sampling_column": ["warmth=question"]}, "the fields are: temperature, top_p,"),
@@ -414,7 +416,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 def test_a_column_or_a_field_that_is_not_there_is_said(tmp_path: Path, options: dict[str, Any], says: str) -> None:
     """With those that there are."""
     with pytest.raises(UserError) as refused:
-        plan(tmp_path, [["question", "x", "X"], ["a", "", ""]], **options)
+        plan(tmp_path, [["question", " ", "x", "X"], ["a", "b", "", ""]], **options)
 
     assert says in str(refused.value)
 
