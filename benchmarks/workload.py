@@ -46,7 +46,7 @@ def make_pass(home: Path, number: int, rows: int, longest: int) -> Plan:
 
 
 class SizedQuestions(Questions):
-    """The questions of a run, each with a length of its own: a run of the product has one ``max_tokens`` for all."""
+    """The questions of a run, each with a length of its own, as a column could say it too."""
 
     def __init__(self, texts: Sequence[str], manifest: Manifest, sizes: Sequence[int], reopened: dict[int, Reopened] | None = None) -> None:
         super().__init__(texts, manifest, reopened)

@@ -12,6 +12,7 @@ from workers.contract.broker import broker_settings, sent_key
 from workers.contract.errors import BrokerError, UserError
 from workers.contract.messages import UNANSWERED, Answer, ModelIdentity, Outcome, Presence, Sampling
 
+from .asking import adapters_of, own_words
 from .desk import Desk, finish, summary
 from .detach import detach
 from .feed import Feeder
@@ -75,7 +76,7 @@ def submit(workbook: Path, ask: AskOptions, target: Target, detached: bool, desk
         served_name = _served_name(transport, target.model)
         workers = transport.workers(served_name)
         if workers:
-            _check_model_can(plan.sampling, transport.identity(workers[0].fingerprint))
+            _check_model_can(plan, transport.identity(workers[0].fingerprint), desk)
         _show_first_prompt(plan, desk)
         with _opened(plan, served_name, target, transport, workers, desk) as store:
             if not detached:
@@ -160,7 +161,7 @@ def _run_locally(plan: Plan, local: LocalModel, target: Target, desk: Desk) -> R
         desk.say("no model is named: answering with the demo model, SmolLM2-135M. It is a toy that shows the machine, not good answers")
     _show_first_prompt(plan, desk)
     with _local_transport(local, target.ledger, desk) as (transport, workers, fleet):
-        _check_model_can(plan.sampling, transport.identity(workers[0].fingerprint))
+        _check_model_can(plan, transport.identity(workers[0].fingerprint), desk)
         store = open_run(plan, desk.home, local.served_name, adapter, local)
         try:
             _reuse(plan, store, transport, workers, desk)
@@ -189,7 +190,7 @@ def _run_on_broker(plan: Plan, target: Target, wait_for_worker: float, desk: Des
                 settled = known.manifest.asked_rows >= _asked(plan) and _nothing_left(plan, known)
         workers = transport.workers(served_name) if settled else _wait_for_workers(transport, served_name, wait_for_worker, desk)
         if not settled:
-            _check_model_can(plan.sampling, transport.identity(workers[0].fingerprint))
+            _check_model_can(plan, transport.identity(workers[0].fingerprint), desk)
             _show_first_prompt(plan, desk)
         store = _opened(plan, served_name, target, transport, workers, desk)
         try:
@@ -287,9 +288,14 @@ def _wait_for_workers(transport: Transport, served_name: str, patience: float, d
     return workers
 
 
-def _check_model_can(sampling: Sampling, identity: ModelIdentity | None) -> None:
-    if sampling.enforce_format is not None and identity is not None and not identity.enforces_format:
+def _check_model_can(plan: Plan, identity: ModelIdentity | None, desk: Desk) -> None:
+    if identity is None:
+        return
+    if plan.sampling.enforce_format is not None and not identity.enforces_format:
         raise UserError(f"--enforce-format: the {identity.engine} engine {identity.engine_version} cannot hold replies to a format")
+    if unknown := sorted(adapters_of(plan.rows) - identity.adapters.keys()):
+        has = ", ".join(identity.adapters) or "none"
+        desk.say(f"warning: {identity.served_name} has no adapter {', '.join(unknown)} (it has: {has}); rows that name it will be rejected")
 
 
 def _asked(plan: Plan) -> int:
@@ -297,18 +303,18 @@ def _asked(plan: Plan) -> int:
 
 
 def _nothing_left(plan: Plan, store: RunStore) -> bool:
-    settled, questions = store.settled_rows(), plan.sheet.questions()
+    settled = store.settled_rows()
     cancelled = store.tally().by_outcome.get(Outcome.CANCELLED, 0)
-    return not cancelled and all(row in settled or not is_asked(questions[row]) for row in range(_asked(plan)))
+    return not cancelled and all(row in settled or not is_asked(plan.rows[row]) for row in range(_asked(plan)))
 
 
 def _show_first_prompt(plan: Plan, desk: Desk) -> None:
     """People find a wrong column or prompt by looking at the first one."""
-    first = next((q for q in plan.sheet.questions() if is_asked(q)), None)
+    first = next((asked for asked in plan.rows if is_asked(asked)), None)
     if first is None:
         raise UserError(f"sheet {plan.sheet.name!r} of {plan.workbook} has no question in any row")
     if plan.sheet.header_row > 1 and plan.options.header_row is None:
         desk.say(f"the header is row {plan.sheet.header_row}; what stands above it is not asked (--header-row names another row)")
     lines = [f"{m.role}: {line}" for m in render(first, plan.system_prompt) for line in m.content.strip("\n").splitlines() or [""]]
     shown = lines[:_PROMPT_LINES] + ([f"… {len(lines) - _PROMPT_LINES} more lines"] if len(lines) > _PROMPT_LINES else [])
-    desk.say("the first prompt:\n" + "\n".join(f"  │ {line}" for line in shown))
+    desk.say(f"the first prompt{own_words(first)}:\n" + "\n".join(f"  │ {line}" for line in shown))

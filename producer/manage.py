@@ -16,6 +16,7 @@ from .feed import Feeder
 from .progress import RunProgress, outcome_line, waiting_line
 from .questions import Questions
 from .runs import RunBusy, RunStore, delete_run, find_run, list_runs
+from .steered import read_rows
 from .transport import LEASE, Transport
 from .workbook.keeping import check_keeping
 from .workbook.reading import read_sheet
@@ -127,9 +128,10 @@ def _readable(names: list[str], desk: Desk) -> Iterator[RunStore]:
 
 def questions_in(store: RunStore) -> Questions:
     """Return the questions of a run from its own copy of the workbook."""
+    manifest = store.manifest
     with store.source() as source:
-        sheet = read_sheet(source, store.manifest.sheet, store.manifest.question_column, store.manifest.header_row)
-    return Questions(sheet.questions(), store.manifest, store.reopened())
+        sheet = read_sheet(source, manifest.sheet, manifest.question_column, manifest.header_row)
+    return Questions(read_rows(sheet, manifest.steering, manifest.sampling), manifest, store.reopened())
 
 
 def check_output(store: RunStore, out: Path) -> None:

@@ -6,6 +6,8 @@ from pydantic import BaseModel, Field
 
 from workers.contract.messages import BlankLines, Outcome, ReplyFormat, Sampling
 
+from .steering import Steering
+
 
 class Manifest(BaseModel):
     """What a run is, and how its workbook is made."""
@@ -21,6 +23,7 @@ class Manifest(BaseModel):
     question_column: str
     #: The row of the source that holds the header, from 1; None where it is found.
     header_row: int | None = None
+    steering: Steering = Steering()
     #: Data rows of the source.
     rows: int
     created_at: str

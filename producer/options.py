@@ -27,6 +27,34 @@ class AskOptions:
     system_prompt: Annotated[
         str | None, typer.Option(envvar="KOTAE_SYSTEM_PROMPT", help="Text, or @FILE; by default the one that goes with the reply format.")
     ] = None
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            envvar="KOTAE_PROMPT",
+            help='The question as a text over columns, or @FILE: "{field}: {question}". Write {{ and }} for braces.',
+        ),
+    ] = None
+    messages_column: Annotated[
+        str | None,
+        typer.Option(
+            envvar="KOTAE_MESSAGES_COLUMN",
+            help='A column with conversations as JSON, [{"role": "user", "content": "..."}], in place of questions.',
+        ),
+    ] = None
+    system_prompt_column: Annotated[
+        str | None, typer.Option(envvar="KOTAE_SYSTEM_PROMPT_COLUMN", help="A column with a system prompt for each row.")
+    ] = None
+    adapter_column: Annotated[
+        str | None, typer.Option(envvar="KOTAE_ADAPTER_COLUMN", help="A column that names an adapter for each row.")
+    ] = None
+    sampling_column: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="KOTAE_SAMPLING_COLUMN",
+            metavar="FIELD=COLUMN",
+            help="A column with a temperature, max_tokens, seed, ... for each row. Repeatable. Empty cells leave the run's, here as above.",
+        ),
+    ] = None
     reply_format: Annotated[ReplyFormat, typer.Option(envvar="KOTAE_REPLY_FORMAT", help="How replies are read.")] = (
         ReplyFormat.REASONING_ANSWER
     )
@@ -125,6 +153,18 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     spread_out.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # how Typer sees the options
     del spread_out.__wrapped__  # or Typer looks at the original
     return spread_out
+
+
+def text_or_file(option: str, text: str) -> str:
+    """Return a text, or for ``@FILE`` what stands in that file. Raises UserError."""
+    if not text.startswith("@"):
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise UserError(f"{option}: the text is not UTF-8; put it into a file and give @FILE")
+        return text
+    try:
+        return Path(text[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{option} {text}: the file cannot be read as UTF-8 text ({type(error).__name__})") from error
 
 
 def seconds(option: str, text: str) -> float:

@@ -5,26 +5,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
 from workers.contract.errors import UserError
 from workers.contract.messages import Outcome, Sampling
-from workers.contract.replies import default_system_prompt, layout
+from workers.contract.replies import default_system_prompt
 
+from .asking import Rows
 from .local import LocalModel
 from .manifest import Manifest
-from .options import AskOptions, seconds
+from .options import AskOptions, seconds, text_or_file
 from .questions import Questions, run_id_of
 from .runs import RunStore, delete_run
-from .workbook.columns import answer_fields
+from .sampling import make_sampling
+from .steered import read_rows
+from .steering import Steering, make_steering
+from .workbook.columns import answer_fields, find_question_column
 from .workbook.keeping import check_keeping, look_at
 from .workbook.reading import Sheet, read_sheet
 from .workbook.writing import MAX_COLUMNS, MAX_ROWS
-
-#: Below this no format's tags could close.
-_MIN_ENFORCED_TOKENS = 64
-#: Fields of Sampling that are options of the same name.
-_SAMPLING_OPTIONS = Sampling.model_fields.keys() - {"n", "stop", "enforce_format"}
 
 
 class Plan(NamedTuple):
@@ -36,22 +33,27 @@ class Plan(NamedTuple):
     options: AskOptions
     row_timeout: float
     sheet: Sheet
+    #: By its header; the sheet may have been found by another column that steers it.
+    question_column: str
+    steering: Steering
+    rows: Rows
     sampling: Sampling
     system_prompt: str
 
     def run_id(self, served_name: str, adapter: str | None) -> str:
         """Return the name of the run that asks this of a model."""
-        return run_id_of(self.sheet.questions(), self.system_prompt, self.sampling, served_name, adapter)
+        return run_id_of(self.rows, self.system_prompt, self.sampling, served_name, adapter)
 
 
 def make_plan(workbook: Path, options: AskOptions) -> Plan:
     """Read the workbook and check all that can be checked without a worker. Raises UserError."""
     sampling = make_sampling(options)
     system_prompt = _system_prompt(options)
+    steering = make_steering(options)
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit {options.limit}: ask at least one row")
     row_timeout = seconds("--row-timeout", options.row_timeout)
-    sheet, content = _read(workbook, options)
+    sheet, content = _read(workbook, options, steering)
     if options.keep_format:
         check_keeping(workbook)
         look_at(workbook, sheet)  # what cannot be patched is said now, not when everything is answered
@@ -60,16 +62,22 @@ def make_plan(workbook: Path, options: AskOptions) -> Plan:
         raise UserError(f"{workbook} has {len(sheet.headers):,} columns; an .xlsx sheet has no room for the answers beside them")
     if len(sheet.rows) >= MAX_ROWS:
         raise UserError(f"{workbook} has {len(sheet.rows):,} rows; an .xlsx sheet holds {MAX_ROWS - 1:,} below its header: split the file")
-    return Plan(workbook, content, options, row_timeout, sheet, sampling, system_prompt)
+    rows = read_rows(sheet, steering, sampling)
+    return Plan(workbook, content, options, row_timeout, sheet, _question_column(sheet, options), steering, rows, sampling, system_prompt)
 
 
-def _read(workbook: Path, options: AskOptions) -> tuple[Sheet, bytes]:
+def _read(workbook: Path, options: AskOptions, steering: Steering) -> tuple[Sheet, bytes]:
     before = _stamp(workbook)
-    sheet = read_sheet(workbook, options.sheet, options.question_column, options.header_row)
+    sheet = read_sheet(workbook, options.sheet, options.question_column or steering.leading_column, options.header_row)
     content = workbook.read_bytes()
     if _stamp(workbook) != before:
         raise UserError(f"{workbook} was saved while it was read; run again")
     return sheet, content
+
+
+def _question_column(sheet: Sheet, options: AskOptions) -> str:
+    known = find_question_column(sheet.headers) if options.question_column is None else None
+    return sheet.headers[sheet.question_column if known is None else known]
 
 
 def _stamp(workbook: Path) -> tuple[int, ...]:
@@ -78,28 +86,6 @@ def _stamp(workbook: Path) -> tuple[int, ...]:
     except OSError:
         return ()
     return known.st_ino, known.st_size, known.st_mtime_ns
-
-
-def make_sampling(options: AskOptions) -> Sampling:
-    """Return the sampling of a run. Raises UserError that names the option of the first value that cannot be."""
-    enforced = options.reply_format if options.enforce_format else None
-    given = {name: getattr(options, name) for name in _SAMPLING_OPTIONS}
-    try:
-        sampling = Sampling.model_validate(given | {"n": options.samples, "stop": options.stop or (), "enforce_format": enforced})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "-".join(str(part) for part in first["loc"][:1]).replace("_", "-")
-        option = {"n": "--samples", "": ""}.get(name, f"--{name}")
-        value = f" {first['input']}" if first["loc"] else ""
-        raise UserError(
-            f"{option}{value}: {first['msg'].removeprefix('Value error, ').replace('Input should be', 'must be')}".strip(": ")
-        ) from error
-    if options.enforce_format:
-        if layout(options.reply_format) is None:
-            raise UserError(f"--enforce-format: any reply keeps the format {options.reply_format}; leave the option out")
-        if sampling.max_tokens < _MIN_ENFORCED_TOKENS:
-            raise UserError(f"--enforce-format needs --max-tokens of at least {_MIN_ENFORCED_TOKENS}, so that the tags can close")
-    return sampling
 
 
 def open_run(plan: Plan, home: Path, served_name: str, adapter: str | None, local: LocalModel | None) -> RunStore:
@@ -118,8 +104,9 @@ def open_run(plan: Plan, home: Path, served_name: str, adapter: str | None, loca
         "row_timeout": plan.row_timeout,
         "source_path": str(plan.workbook.absolute()),
         "sheet": plan.sheet.name,
-        "question_column": plan.sheet.headers[plan.sheet.question_column],
+        "question_column": plan.question_column,
         "header_row": plan.sheet.header_row,
+        "steering": plan.steering,
         "local": local is not None,
         "window": options.window,
     }
@@ -140,7 +127,7 @@ def open_run(plan: Plan, home: Path, served_name: str, adapter: str | None, loca
 
 def questions_of(plan: Plan, store: RunStore) -> Questions:
     """Return the questions of a run as they travel."""
-    return Questions(plan.sheet.questions(), store.manifest, store.reopened())
+    return Questions(plan.rows, store.manifest, store.reopened())
 
 
 def _manifest(plan: Plan, run_id: str, served_name: str, adapter: str | None, local: LocalModel | None, generation: int) -> Manifest:
@@ -152,8 +139,9 @@ def _manifest(plan: Plan, run_id: str, served_name: str, adapter: str | None, lo
         system_prompt=plan.system_prompt,
         source_path=str(plan.workbook.absolute()),
         sheet=plan.sheet.name,
-        question_column=plan.sheet.headers[plan.sheet.question_column],
+        question_column=plan.question_column,
         header_row=plan.sheet.header_row,
+        steering=plan.steering,
         rows=len(plan.sheet.rows),
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         kotae_version=version("kotae"),
@@ -174,14 +162,6 @@ def _last_generation(home: Path, run_id: str) -> int:
 
 
 def _system_prompt(options: AskOptions) -> str:
-    text = options.system_prompt
-    if text is None:
+    if options.system_prompt is None:
         return default_system_prompt(options.reply_format)
-    if not text.startswith("@"):
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise UserError("--system-prompt: the text is not UTF-8; put it into a file and give @FILE")
-        return text
-    try:
-        return Path(text[1:]).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--system-prompt {text}: the file cannot be read as UTF-8 text ({type(error).__name__})") from error
+    return text_or_file("--system-prompt", options.system_prompt)

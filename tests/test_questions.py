@@ -28,7 +28,7 @@ def run_id(
 
 
 def seeds(questions: Sequence[str], prompt: str = "Answer.", run_seed: int = 0) -> list[int]:
-    return list(row_seeds(questions, prompt, run_seed))
+    return list(row_seeds(questions, prompt, Sampling(seed=run_seed)))
 
 
 CHANGES: dict[str, dict[str, Any]] = {

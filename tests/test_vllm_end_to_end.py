@@ -142,3 +142,40 @@ def test_a_killed_engine_core_costs_its_rows_only_time(
     with urlopen(f"http://127.0.0.1:{port}/metrics") as metrics:
         (generated,) = [line for line in metrics.read().decode().splitlines() if line.startswith("vllm:generation_tokens_total")]
     assert float(generated.split()[-1]) >= 8 * 200, "its metrics are served again too"
+
+
+def test_columns_steer_each_row_in_one_batch(kotae: Kotae, fleet: Any) -> None:
+    """Adapter, system prompt, length, seed and conversation of a row reach the model; the worker's one adapter is heard."""
+    asked, pirate = "What is the capital of France?", "You are a pirate. Answer as one."
+    plainly = [{"role": "user", "content": asked}]
+    talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}, *plainly]
+    make_workbook(
+        kotae.folder / "q.xlsx",
+        [asked] * 8,
+        lora=["", "tuned", "", "", "nobody", "", "", ""],
+        system=["", "", pirate, "", "", "", "", ""],
+        tokens=["", "", "", 5, "", "", "", ""],
+        talk=["", "", "", "", "", json.dumps(talk), "", ""],
+        temp=["", "", "", "", "", "", 1.5, 1.5],
+        seed=["", "", "", "", "", "", 7, 7],
+    )
+    columns = ("--adapter-column", "lora", "--system-prompt-column", "system", "--messages-column", "talk")
+    sampling = ("temperature=temp", "seed", "max_tokens=tokens")
+    steering = (*columns, *(part for column in sampling for part in ("--sampling-column", column)))
+    plain = ("--reply-format", "plain", "--temperature", "0", "--max-tokens", "16", "--ignore-eos")
+
+    finished = kotae("run", "q.xlsx", "-o", "out.xlsx", *plain, *steering)
+
+    rows = table(kotae.folder / "out.xlsx")
+    answers = [row["answer"] for row in rows]
+    assert finished.code == 3, finished.err
+    assert "no adapter nobody (it has: tuned)" in finished.out
+    assert [row["outcome"] for row in rows] == ["truncated"] * 4 + ["rejected"] + ["truncated"] * 3
+    assert [row["output_tokens"] for row in rows] == [16, 16, 16, 5, None, 16, 16, 16]
+    conversations = {0: plainly, 1: plainly, 2: [{"role": "system", "content": pirate}, *plainly], 5: talk}
+    for row, conversation in conversations.items():
+        prompt = fleet.engine._engine.render([ChatMessage.model_validate(message) for message in conversation])
+        assert rows[row]["prompt_tokens"] == len(prompt)
+    assert answers[1] != answers[0], "the adapter is heard"
+    assert answers[0].startswith(answers[3]), "the same greedy reply, shorter"
+    assert answers[6] == answers[7] != answers[0], "the rows' own seed, at their own temperature"

@@ -144,6 +144,7 @@ def _provenance(store: RunStore) -> Iterator[list[Cell]]:
         "adapter": manifest.adapter,
         "engine arguments": manifest.engine_args or None,
         "system prompt": manifest.system_prompt,
+        **manifest.steering.told(),
         "reply format": str(manifest.reply_format),
         "blank lines": str(manifest.blank_lines),
     }

@@ -1,6 +1,7 @@
 """The engine without a model: answers with the question's own text after a delay; for load and fault tests."""
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -26,6 +27,8 @@ class EchoArgs(BaseModel):
     delay_spread: float = Field(default=0.0, ge=0)
     #: Rows at once, as in vLLM.
     max_num_seqs: int = Field(default=256, ge=1)
+    #: Give as the reasoning what arrived, as JSON: messages, sampling.
+    tell: bool = False
     #: Faults: a question that holds this text makes the engine die, the whole process crash, or the engine hang.
     die: str = ""
     crash: str = ""
@@ -74,7 +77,8 @@ class EchoEngine:
         self.check()
         while self._hangs:
             await asyncio.sleep(1)
-        text = f"<reasoning>\n{request_id}\n</reasoning>\n<answer>\n{question}\n</answer>\n"
+        reasoning = _as_json(messages, sampling) if self._args.tell else request_id
+        text = f"<reasoning>\n{reasoning}\n</reasoning>\n<answer>\n{question}\n</answer>\n"
         words = tuple(range(len(question.split())))
         return Generation(words, (Sample(text, words, "stop"),) * sampling.n)
 
@@ -99,3 +103,8 @@ class EchoEngine:
         if self._args.hang and self._args.hang in question:
             self._steps_at_the_hang, self._hangs = self.steps, True
         self._dead = self._dead or bool(self._args.die and self._args.die in question)
+
+
+def _as_json(messages: Sequence[ChatMessage], sampling: Sampling) -> str:
+    arrived = {"messages": [message.model_dump() for message in messages], "sampling": sampling.model_dump(mode="json")}
+    return json.dumps(arrived, ensure_ascii=False).replace("<", "\\u003c")  # a tag in a message is none of the reply
