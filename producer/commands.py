@@ -293,7 +293,7 @@ def _check_model_can(sampling: Sampling, identity: ModelIdentity | None) -> None
 
 
 def _asked(plan: Plan) -> int:
-    return min(plan.options.limit or len(plan.sheet.rows), len(plan.sheet.rows))
+    return min(plan.options.limit or plan.sheet.height, plan.sheet.height)
 
 
 def _nothing_left(plan: Plan, store: RunStore) -> bool:

@@ -11,6 +11,7 @@ from workers.contract.errors import UserError
 from workers.contract.messages import Outcome, Sampling
 from workers.contract.replies import default_system_prompt, layout
 
+from .file_copy import FileCopy
 from .local import LocalModel
 from .manifest import Manifest
 from .options import AskOptions, seconds
@@ -19,7 +20,7 @@ from .runs import RunStore, delete_run
 from .workbook.columns import answer_fields
 from .workbook.keeping import check_keeping, look_at
 from .workbook.reading import Sheet, read_sheet
-from .workbook.writing import MAX_COLUMNS, MAX_ROWS
+from .workbook.writing import MAX_COLUMNS
 
 #: Below this no format's tags could close.
 _MIN_ENFORCED_TOKENS = 64
@@ -31,8 +32,8 @@ class Plan(NamedTuple):
     """Everything that is known before anything is sent or written."""
 
     workbook: Path
-    #: The bytes that were read: the file may be saved anew while an engine loads.
-    content: bytes
+    #: What was read: the file may be saved anew while an engine loads.
+    copy: FileCopy
     options: AskOptions
     row_timeout: float
     sheet: Sheet
@@ -51,25 +52,23 @@ def make_plan(workbook: Path, options: AskOptions) -> Plan:
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit {options.limit}: ask at least one row")
     row_timeout = seconds("--row-timeout", options.row_timeout)
-    sheet, content = _read(workbook, options)
+    sheet, copy = _read(workbook, options)
     if options.keep_format:
         check_keeping(workbook)
         look_at(workbook, sheet)  # what cannot be patched is said now, not when everything is answered
     room = MAX_COLUMNS - len(sheet.headers)
     if len(answer_fields(sampling.n)) > room:
         raise UserError(f"{workbook} has {len(sheet.headers):,} columns; an .xlsx sheet has no room for the answers beside them")
-    if len(sheet.rows) >= MAX_ROWS:
-        raise UserError(f"{workbook} has {len(sheet.rows):,} rows; an .xlsx sheet holds {MAX_ROWS - 1:,} below its header: split the file")
-    return Plan(workbook, content, options, row_timeout, sheet, sampling, system_prompt)
+    return Plan(workbook, copy, options, row_timeout, sheet.without_rows(), sampling, system_prompt)
 
 
-def _read(workbook: Path, options: AskOptions) -> tuple[Sheet, bytes]:
+def _read(workbook: Path, options: AskOptions) -> tuple[Sheet, FileCopy]:
     before = _stamp(workbook)
     sheet = read_sheet(workbook, options.sheet, options.question_column, options.header_row)
-    content = workbook.read_bytes()
+    copy = FileCopy(workbook)
     if _stamp(workbook) != before:
         raise UserError(f"{workbook} was saved while it was read; run again")
-    return sheet, content
+    return sheet, copy
 
 
 def _stamp(workbook: Path) -> tuple[int, ...]:
@@ -130,8 +129,8 @@ def open_run(plan: Plan, home: Path, served_name: str, adapter: str | None, loca
     store = RunStore.open(home, run_id)
     if store is None:
         manifest = _manifest(plan, run_id, served_name, adapter, local, generation)
-        store = RunStore.create(home, manifest, plan.workbook, plan.content)
-    store.replace_source(plan.workbook, plan.content)
+        store = RunStore.create(home, manifest, plan.workbook, plan.copy)
+    store.replace_source(plan.workbook, plan.copy)
     store.update(**changing)
     store.reopen({Outcome.CANCELLED})
     store.store(questions_of(plan, store).skipped())
@@ -154,7 +153,7 @@ def _manifest(plan: Plan, run_id: str, served_name: str, adapter: str | None, lo
         sheet=plan.sheet.name,
         question_column=plan.sheet.headers[plan.sheet.question_column],
         header_row=plan.sheet.header_row,
-        rows=len(plan.sheet.rows),
+        rows=plan.sheet.height,
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         kotae_version=version("kotae"),
         model=local.model if local else served_name,

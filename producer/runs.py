@@ -8,7 +8,8 @@ import os
 import socket
 import sqlite3
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -18,13 +19,15 @@ from workers.contract.errors import UserError
 from workers.contract.messages import Answer, Completion, ModelIdentity, Outcome
 from workers.contract.replies import read_reply
 
+from .file_copy import FileCopy
 from .manifest import Manifest, Reopened, Tally
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _SCHEMA = """
 CREATE TABLE manifest (id INTEGER PRIMARY KEY CHECK (id = 0), json TEXT NOT NULL);
-CREATE TABLE source (id INTEGER PRIMARY KEY CHECK (id = 0), name TEXT NOT NULL, bytes BLOB NOT NULL);
+-- In parts: SQLite holds no value of more than a gigabyte.
+CREATE TABLE source (part INTEGER PRIMARY KEY, name TEXT NOT NULL, bytes BLOB NOT NULL);
 CREATE TABLE models (fingerprint TEXT PRIMARY KEY, json TEXT NOT NULL);
 CREATE TABLE answers (
     row INTEGER PRIMARY KEY, generation INTEGER NOT NULL, outcome TEXT NOT NULL, error TEXT, prompt_tokens INTEGER,
@@ -66,10 +69,10 @@ class RunStore:
         self.path, self.manifest, self._db, self._lock = path, manifest, connection, lock
 
     @classmethod
-    def create(cls, home: Path, manifest: Manifest, source: Path, content: bytes | None = None) -> Self:
+    def create(cls, home: Path, manifest: Manifest, source: Path, copy: FileCopy | None = None) -> Self:
         """Begin a run, or replace it. Raises UserError if another process is at work on it, or the home cannot be written."""
         path = _path(home, manifest.run_id)
-        content = _read_source(source) if content is None else content
+        copy = copy or FileCopy(source)
         with _explaining(path), contextlib.ExitStack() as undo:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = _take_lock(path)
@@ -78,7 +81,7 @@ class RunStore:
             work.unlink(missing_ok=True)
             db = _connect(work)
             db.executescript(f"PRAGMA user_version = {SCHEMA_VERSION};" + _SCHEMA)
-            db.execute("INSERT INTO source VALUES (0, ?, ?)", (_plain(source.name), content))
+            _put_source(db, source.name, copy)
             db.execute("INSERT INTO manifest VALUES (0, ?)", (manifest.model_dump_json(),))
             db.commit()
             db.close()
@@ -137,13 +140,15 @@ class RunStore:
                     [(c.outcome, r.answer.row, k) for r in rows for k, c in enumerate(r.answer.completions)],
                 )
 
-    def replace_source(self, source: Path, content: bytes | None = None) -> None:
+    def replace_source(self, source: Path, copy: FileCopy | None = None) -> None:
         """Keep this copy of the source instead: the same questions, perhaps beside other columns."""
-        content = _read_source(source) if content is None else content
+        copy = copy or FileCopy(source)
         with _explaining(self.path), self._db:
-            (known,) = self._db.execute("SELECT bytes FROM source").fetchone()
-            if known != content:
-                self._db.execute("UPDATE source SET name = ?, bytes = ?", (_plain(source.name), content))
+            known = self._source_parts()
+            if any(part != other for part, other in zip_longest(known, copy.parts())):
+                known.close()
+                self._db.execute("DELETE FROM source")
+                _put_source(self._db, source.name, copy)
 
     def store(self, answers: Iterable[Answer], key_of: Callable[[int], str] = lambda _: "", reused_from: str = "") -> None:
         """Store answers in one transaction; a row that is there already, in this generation or a later one, stays as it is.
@@ -244,11 +249,19 @@ class RunStore:
     @contextlib.contextmanager
     def source(self) -> Iterator[Path]:
         """Give the copy of the source as a file of the source's own name."""
-        name, content = self._db.execute("SELECT name, bytes FROM source").fetchone()
+        (name,) = self._db.execute("SELECT name FROM source LIMIT 1").fetchone()
         with tempfile.TemporaryDirectory(prefix="kotae-source-") as folder:
             path = Path(folder) / name
-            path.write_bytes(content)
+            try:
+                with path.open("wb") as file:
+                    file.writelines(self._source_parts())
+            except OSError as error:
+                raise UserError(f"the source cannot be unpacked into {folder}: {error.strerror}; make room there, or set TMPDIR") from error
             yield path
+
+    def _source_parts(self) -> Generator[bytes, None, None]:
+        for (part,) in self._db.execute("SELECT bytes FROM source ORDER BY part"):
+            yield part
 
     def _rows(self, before: int) -> Iterator[StoredRow]:
         query = (
@@ -304,11 +317,8 @@ def _plain(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _read_source(source: Path) -> bytes:
-    try:
-        return source.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {source}: {error.strerror}") from error
+def _put_source(db: sqlite3.Connection, name: str, copy: FileCopy) -> None:
+    db.executemany("INSERT INTO source VALUES (?, ?, ?)", ((part, _plain(name), content) for part, content in enumerate(copy.parts())))
 
 
 def list_runs(home: Path) -> list[str]:

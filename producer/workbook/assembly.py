@@ -41,7 +41,7 @@ def write_workbook(store: RunStore, out: Path) -> list[str]:
 
 
 def _columns(sheet: Sheet, manifest: Manifest, kept: Kept | None) -> list[OutputColumn]:
-    filled = [any(row[i] != "" for row in sheet.rows) for i in range(len(sheet.headers))]
+    filled = [bool(kinds) for kinds in sheet.kinds]
     filled[sheet.question_column] = True
     if kept is not None:
         filled = [holds or place in kept.survey.unseen for place, holds in enumerate(filled)]
@@ -63,7 +63,7 @@ def _answers(store: RunStore, sheet: Sheet, fields: Sequence[str]) -> Iterator[l
     """Yield of every row of the source what our columns hold beside it."""
     stored = store.answers()
     upcoming = next(stored, None)
-    for number in range(len(sheet.rows)):
+    for number in range(sheet.height):
         cells: dict[str, Cell] = {}
         if upcoming is not None and upcoming.answer.row == number:
             cells = _cells(upcoming.answer)
@@ -81,7 +81,7 @@ def _write_fresh(store: RunStore, sheet: Sheet, columns: Sequence[OutputColumn],
 
 
 def _rows(sheet: Sheet, places: Sequence[int], answers: Iterable[Sequence[Cell]], width: int) -> Iterator[list[Cell]]:
-    for source, values in zip(sheet.rows, answers, strict=True):
+    for source, values in zip(sheet.rows(), answers, strict=True):
         row: list[Cell] = list(source) + [""] * (width - len(source))
         for place, value in zip(places, values, strict=True):
             row[place] = value

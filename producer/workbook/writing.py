@@ -5,8 +5,9 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,13 @@ class Table:
         self.name, self.headers, self.rows, self.wide = name, headers, rows, frozenset(wide)
 
 
-def write_tables(path: Path, tables: Sequence[Table], created: datetime.datetime) -> None:
+def write_tables(path: Path, tables: Sequence[Table], created: datetime.datetime, most_rows: int = MAX_ROWS) -> list[str]:
     """Write a workbook and replace ``path`` by it at once; what was there before stays whole until then.
 
+    A table of more than ``most_rows`` rows, header included, goes on in further sheets. Return what the user should be told.
     Raises WorkbookError if the place cannot be written.
     """
+    notices: list[str] = []
     with replacing(path) as work:
         options = {
             "constant_memory": True,
@@ -59,8 +62,9 @@ def write_tables(path: Path, tables: Sequence[Table], created: datetime.datetime
         workbook = xlsxwriter.Workbook(str(work), options)
         workbook.set_properties({"created": created})
         try:
+            names = {table.name.casefold() for table in tables}
             for table in tables:
-                _write_table(workbook, table)
+                notices += _write_table(workbook, table, most_rows, names)
             workbook.close()
         except XlsxWriterException as error:
             raise WorkbookError(f"cannot write {path}: {error}") from error
@@ -68,6 +72,7 @@ def write_tables(path: Path, tables: Sequence[Table], created: datetime.datetime
             for sheet in workbook.worksheets():  # where constant_memory keeps its rows; closed already when all went well
                 sheet.row_data_fh.close()
             workbook.fileclosed = True
+    return notices
 
 
 def check_writable(path: Path, keep_format: bool = False) -> None:
@@ -133,8 +138,35 @@ class _Exact(float):
         return repr(float(self))
 
 
-def _write_table(workbook: Any, table: Table) -> None:
-    sheet = workbook.add_worksheet(table.name, worksheet_class=_LiteralSheet)
+def _write_table(workbook: Any, table: Table, most_rows: int, taken: set[str]) -> list[str]:
+    """Write a table to as many sheets as it needs; say so if it needs more than one. ``taken`` are the names of all sheets."""
+    rows = iter(table.rows)
+    names = [table.name]
+    while True:
+        _write_sheet(workbook, names[-1], table, islice(rows, most_rows - 1))
+        upcoming = next(rows, None)
+        if upcoming is None:
+            break
+        rows = chain([upcoming], rows)
+        names.append(_further_name(table.name, len(names) + 1, taken))
+        taken.add(names[-1].casefold())
+    if len(names) == 1:
+        return []
+    listed = ", ".join(repr(name) for name in names)
+    return [f"{table.name!r} has more rows than a sheet can hold ({most_rows - 1:,} below its header); it goes over the sheets {listed}"]
+
+
+def _further_name(name: str, number: int, taken: Collection[str]) -> str:
+    """Return a name such as ``質問 (2)`` that no other sheet has."""
+    for suffix in chain([f" ({number})"], (f" ({number}.{more})" for more in count(1))):
+        cut = name.encode("utf-16-le")[: 2 * (MAX_SHEET_NAME - len(suffix))].decode("utf-16-le", "ignore")
+        if f"{cut}{suffix}".casefold() not in taken:
+            return f"{cut}{suffix}"
+    raise AssertionError("numbers never end")
+
+
+def _write_sheet(workbook: Any, name: str, table: Table, rows: Iterable[Sequence[Cell]]) -> None:
+    sheet = workbook.add_worksheet(name, worksheet_class=_LiteralSheet)
     bold = workbook.add_format({"bold": True})
     wrapped = workbook.add_format({"text_wrap": True, "valign": "top"})
     dates = {kind: workbook.add_format({"num_format": text, "valign": "top"}) for kind, text in _DATE_FORMATS.items()}
@@ -143,13 +175,11 @@ def _write_table(workbook: Any, table: Table) -> None:
         sheet.set_column(column, column, WIDE if column in table.wide else NARROW)
     sheet.freeze_panes(1, 0)
     for column, header in enumerate(table.headers):
-        _check(sheet.write_string(0, column, cut_for_excel(header), bold), table.name, 0)
-    for number, row in enumerate(table.rows, start=1):
-        if number >= MAX_ROWS:
-            raise WorkbookError(f"sheet {table.name!r} has more rows than an .xlsx sheet can hold ({MAX_ROWS - 1:,})")
+        _check(sheet.write_string(0, column, cut_for_excel(header), bold), name, 0)
+    for number, row in enumerate(rows, start=1):
         for column, cell in enumerate(row):
             text_format = wrapped if column in table.wide else plain
-            _check(_write_cell(sheet, number, column, cell, text_format, dates), table.name, number)
+            _check(_write_cell(sheet, number, column, cell, text_format, dates), name, number)
 
 
 def _write_cell(sheet: Any, row: int, column: int, cell: Cell, text_format: Any, dates: dict[type, Any]) -> int:
