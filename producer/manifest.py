@@ -1,10 +1,18 @@
 """What a run is, and what it amounts to so far."""
 
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, Field
 
 from workers.contract.messages import BlankLines, Outcome, ReplyFormat, Sampling
+
+
+class CsvStyle(StrEnum):
+    """How texts are written to .csv and .tsv."""
+
+    SAFE = "safe"
+    RAW = "raw"
 
 
 class Manifest(BaseModel):
@@ -44,6 +52,7 @@ class Manifest(BaseModel):
     limit: int | None = None
     overwrite: bool = False
     keep_format: bool = False
+    csv: CsvStyle = CsvStyle.SAFE
     row_timeout: float = 1800.0
     #: Most rows that Redis holds at a time.
     window: int = 20_000

@@ -11,12 +11,12 @@ from workers.contract.errors import UserError
 from workers.contract.messages import Outcome, Sampling
 from workers.contract.replies import default_system_prompt, layout
 
-from .file_copy import FileCopy
 from .local import LocalModel
 from .manifest import Manifest
 from .options import AskOptions, seconds
 from .questions import Questions, run_id_of
 from .runs import RunStore, delete_run
+from .source_copy import FileCopy
 from .workbook.columns import answer_fields
 from .workbook.keeping import check_keeping, look_at
 from .workbook.reading import Sheet, read_sheet
@@ -114,6 +114,7 @@ def open_run(plan: Plan, home: Path, served_name: str, adapter: str | None, loca
         "limit": options.limit,
         "overwrite": options.overwrite,
         "keep_format": options.keep_format,
+        "csv": options.csv,
         "row_timeout": plan.row_timeout,
         "source_path": str(plan.workbook.absolute()),
         "sheet": plan.sheet.name,

@@ -257,7 +257,8 @@ def test_a_place_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> N
     ("name", "helpful"),
     [
         ("folder.xlsx", "is a folder; give the name of a workbook"),
-        ("out.csv", "must end in .xlsx"),
+        ("out.xls", "must end in .xlsx, .csv, .tsv, .jsonl or .parquet"),
+        ("out.ods", "must end in .xlsx"),
         ("out", "must end in .xlsx"),
         ("missing/out.xlsx", "cannot be written: No such file or directory"),
         ("file.txt/out.xlsx", "cannot be written: Not a directory"),

@@ -24,7 +24,13 @@ class EmptyText(str):
 
 
 class JsonText(str):
-    """What only JSON can spell, such as a list or a number beyond 2⁵³: shown as its JSON, and written so where JSON is written."""
+    """What JSON has and spreadsheets have not, such as a list: shown as its JSON, and the value itself where JSON is written."""
+
+    __slots__ = ()
+
+
+class WholeNumber(JsonText):
+    """A number of 64 bits that a spreadsheet would round."""
 
     __slots__ = ()
 

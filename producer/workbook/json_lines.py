@@ -8,11 +8,11 @@ from typing import Any
 
 from workers.contract.errors import WorkbookError
 
-from .cells import Cell, EmptyText, JsonText, Stream
+from .cells import Cell, EmptyText, JsonText, Stream, WholeNumber
 from .delimited import encoding_of
 
 #: Whole numbers from here on are kept as text: a spreadsheet would round them.
-_EXACT = 2**53
+_EXACT, _INT64 = 2**53, 2**63
 #: As many as Excel has columns. Lines that name other keys each would make a table as wide as it is long.
 _MOST_KEYS = 16_384
 
@@ -55,14 +55,20 @@ def as_cell(value: Any) -> Cell:
         case bool() | float():
             return value
         case int():
-            return value if abs(value) < _EXACT else JsonText(value)
+            if abs(value) < _EXACT:
+                return value
+            return WholeNumber(value) if -_INT64 <= value < _INT64 else JsonText(value)
         case _:
             return JsonText(whole_text(json.dumps(value, ensure_ascii=False, default=str)))
 
 
 def whole_text(text: str) -> str:
     """Return text without halves of surrogate pairs, which JSON can spell and nothing else can carry."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace") if not text.isascii() else text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
 
 
 def _object(path: Path, number: int, line: str) -> dict[str, Any]:

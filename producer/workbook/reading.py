@@ -92,7 +92,7 @@ def _read_workbook(path: Path, kind: Format, sheet: str | None, question_column:
     filled: tuple[str, Stream] | None = None
     for name in workbook.visible:
         stream = workbook.stream(name)
-        if filled is None and _height(stream):
+        if filled is None and any(is_filled(cell) for row in stream() for cell in row):
             filled = (name, stream)
         headers = _headers(stream, _header_index(stream, question_column, header_row))
         if find_question_column(headers, question_column) is not None and tuple(headers) != ERRORS_HEADERS:
