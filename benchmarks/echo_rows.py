@@ -45,7 +45,7 @@ def main() -> None:
                 most_rows, most_memory = _watch(running, url)
         seconds = time.monotonic() - began
         answered = read_sheet(out)
-        in_place = [row[0] == row[1] for row in answered.rows]
+        in_place = [row[0] == row[1] for row in answered.rows()]
     told = {
         "benchmark": "echo_rows",
         "rows": given.rows,

@@ -196,7 +196,7 @@ class Offline:
             _wait_for_memory()
 
     def answer(self, plan: Plan, *, seeded: bool = True, one_at_a_time: bool = False) -> dict[str, Any]:
-        sizes = lengths(len(plan.sheet.rows), self._given.mean_tokens, self._given.max_tokens)
+        sizes = lengths(plan.sheet.height, self._given.mean_tokens, self._given.max_tokens)
         with open_run(plan, self._fleet.home / "offline", self._fleet.model.served_name, None, None) as store:
             questions = SizedQuestions(plan.sheet.questions(), store.manifest, sizes)
             asked = [questions.of(row) for row in range(len(sizes))]

@@ -99,7 +99,7 @@ class Fleet:
 
     def ask(self, plan: Plan, mean: int, knowledge: Knowledge = "none", watch: Callable[[float], None] = lambda _: None) -> Passed:
         """Send the rows of a workbook through the queue; ``watch`` hears now and then which share of them is stored."""
-        rows = len(plan.sheet.rows)
+        rows = plan.sheet.height
         sizes = lengths(rows, mean, plan.sampling.max_tokens)
         with open_run(plan, self.home, self.model.served_name, None, None) as store:
             store.update(queue=self.transport.emptiest_queue(self.model.served_name, store.manifest.run_id))

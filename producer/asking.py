@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias, overload
 
 from workers.contract.messages import ChatMessage
+
+from .workbook.texts import Texts
 
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -29,20 +30,18 @@ Rows: TypeAlias = Sequence[str | Asked]
 
 
 class AskedRows(Sequence[Asked]):
-    """The rows of a sheet that columns steer: as texts, of which equal ones that are near each other are kept once."""
+    """The rows of a sheet that columns steer, as texts; they are all appended before the first is read."""
 
     def __init__(self) -> None:
-        self._turns: list[str] = []
-        self._system_prompts: list[str] = []
-        self._own: list[str] = []
+        self._turns, self._system_prompts, self._own = Texts(), Texts(), Texts()
         #: All adapters that rows name.
         self.adapters: set[str] = set()
 
     def append(self, asked: Asked) -> None:
         """Add a row."""
         self._turns.append(_to_json([[turn.role, turn.content] for turn in asked.turns]))
-        self._system_prompts.append(_kept_once(asked.system_prompt or ""))
-        self._own.append(_kept_once(_to_json([asked.adapter, dict(asked.sampling)])) if asked.adapter or asked.sampling else "")
+        self._system_prompts.append(asked.system_prompt or "")
+        self._own.append(_to_json([asked.adapter, dict(asked.sampling)]) if asked.adapter or asked.sampling else "")
         if asked.adapter is not None:
             self.adapters.add(asked.adapter)
 
@@ -80,9 +79,3 @@ def own_words(asked: str | Asked) -> str:
     named = {} if asked.adapter is None else {"adapter": asked.adapter}
     told = [f"{name} {value}" for name, value in (named | dict(asked.sampling)).items()]
     return f", with {', '.join(told)}" if told else ""
-
-
-@lru_cache(4096)
-def _kept_once(text: str) -> str:
-    """Return the text, or an equal one that was seen lately and is kept already."""
-    return text

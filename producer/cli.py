@@ -30,9 +30,17 @@ cli = typer.Typer(
 
 Workbook = Annotated[Path, typer.Argument(help="The file with the questions: .xlsx, .xlsm, .xls, .ods, .csv, .tsv, .jsonl or .parquet.")]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", envvar="KOTAE_OUTPUT", help="The workbook to write; by default NAME-answers.xlsx here.")
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        envvar="KOTAE_OUTPUT",
+        help="The file to write: .xlsx, .csv, .tsv, .jsonl or .parquet; by default NAME-answers.xlsx here.",
+    ),
 ]
-CollectedOutput = Annotated[Path, typer.Option("--output", "-o", envvar="KOTAE_OUTPUT", help="The workbook to write.")]
+CollectedOutput = Annotated[
+    Path, typer.Option("--output", "-o", envvar="KOTAE_OUTPUT", help="The file to write: .xlsx, .csv, .tsv, .jsonl or .parquet.")
+]
 Broker = Annotated[str | None, typer.Option(envvar="KOTAE_BROKER", help="redis://host:port/db; password in KOTAE_BROKER_PASSWORD.")]
 Model = Annotated[
     str | None, typer.Option(envvar="KOTAE_MODEL", help="With a broker a served name; without, a model's folder or hub name.")

@@ -299,7 +299,7 @@ def _check_model_can(plan: Plan, identity: ModelIdentity | None, desk: Desk) -> 
 
 
 def _asked(plan: Plan) -> int:
-    return min(plan.options.limit or len(plan.sheet.rows), len(plan.sheet.rows))
+    return min(plan.options.limit or plan.sheet.height, plan.sheet.height)
 
 
 def _nothing_left(plan: Plan, store: RunStore) -> bool:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 from workers.contract.messages import BlankLines, Outcome, ReplyFormat, Sampling
 
 from .steering import Steering
+from .workbook.as_delimited import CsvStyle
 
 
 class Manifest(BaseModel):
@@ -47,6 +48,7 @@ class Manifest(BaseModel):
     limit: int | None = None
     overwrite: bool = False
     keep_format: bool = False
+    csv: CsvStyle = CsvStyle.SAFE
     row_timeout: float = 1800.0
     #: Most rows that Redis holds at a time.
     window: int = 20_000

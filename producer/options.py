@@ -12,6 +12,8 @@ import typer
 from workers.contract.errors import UserError
 from workers.contract.messages import BlankLines, EngineName, ReplyFormat
 
+from .workbook.as_delimited import CsvStyle
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -95,6 +97,10 @@ class AskOptions:
             "--keep-format", envvar="KOTAE_KEEP_FORMAT", help="Write the answers into a copy of the workbook that keeps all else as it is."
         ),
     ] = False
+    csv: Annotated[
+        CsvStyle,
+        typer.Option(envvar="KOTAE_CSV", help="How .csv and .tsv are written: safe for Excel (no text is a formula), or raw."),
+    ] = CsvStyle.SAFE
     fresh: Annotated[bool, typer.Option("--fresh", envvar="KOTAE_FRESH", help="Forget what this run has answered and ask anew.")] = False
     no_reuse: Annotated[
         bool, typer.Option("--no-reuse", envvar="KOTAE_NO_REUSE", help="Ask also what an earlier run of this home has answered already.")

@@ -16,20 +16,21 @@ from .options import AskOptions, seconds, text_or_file
 from .questions import Questions, run_id_of
 from .runs import RunStore, delete_run
 from .sampling import make_sampling
+from .source_copy import FileCopy
 from .steered import read_rows
 from .steering import Steering, make_steering
 from .workbook.columns import answer_fields, find_question_column
 from .workbook.keeping import check_keeping, look_at
 from .workbook.reading import Sheet, read_sheet
-from .workbook.writing import MAX_COLUMNS, MAX_ROWS
+from .workbook.writing import MAX_COLUMNS
 
 
 class Plan(NamedTuple):
     """Everything that is known before anything is sent or written."""
 
     workbook: Path
-    #: The bytes that were read: the file may be saved anew while an engine loads.
-    content: bytes
+    #: What was read: the file may be saved anew while an engine loads.
+    copy: FileCopy
     options: AskOptions
     row_timeout: float
     sheet: Sheet
@@ -53,26 +54,25 @@ def make_plan(workbook: Path, options: AskOptions) -> Plan:
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit {options.limit}: ask at least one row")
     row_timeout = seconds("--row-timeout", options.row_timeout)
-    sheet, content = _read(workbook, options, steering)
+    sheet, copy = _read(workbook, options, steering)
     if options.keep_format:
         check_keeping(workbook)
         look_at(workbook, sheet)  # what cannot be patched is said now, not when everything is answered
     room = MAX_COLUMNS - len(sheet.headers)
     if len(answer_fields(sampling.n)) > room:
         raise UserError(f"{workbook} has {len(sheet.headers):,} columns; an .xlsx sheet has no room for the answers beside them")
-    if len(sheet.rows) >= MAX_ROWS:
-        raise UserError(f"{workbook} has {len(sheet.rows):,} rows; an .xlsx sheet holds {MAX_ROWS - 1:,} below its header: split the file")
     rows = read_rows(sheet, steering, sampling)
-    return Plan(workbook, content, options, row_timeout, sheet, _question_column(sheet, options), steering, rows, sampling, system_prompt)
+    question_column = _question_column(sheet, options)
+    return Plan(workbook, copy, options, row_timeout, sheet.without_rows(), question_column, steering, rows, sampling, system_prompt)
 
 
-def _read(workbook: Path, options: AskOptions, steering: Steering) -> tuple[Sheet, bytes]:
+def _read(workbook: Path, options: AskOptions, steering: Steering) -> tuple[Sheet, FileCopy]:
     before = _stamp(workbook)
     sheet = read_sheet(workbook, options.sheet, options.question_column or steering.leading_column, options.header_row)
-    content = workbook.read_bytes()
+    copy = FileCopy(workbook)
     if _stamp(workbook) != before:
         raise UserError(f"{workbook} was saved while it was read; run again")
-    return sheet, content
+    return sheet, copy
 
 
 def _question_column(sheet: Sheet, options: AskOptions) -> str:
@@ -101,6 +101,7 @@ def open_run(plan: Plan, home: Path, served_name: str, adapter: str | None, loca
         "limit": options.limit,
         "overwrite": options.overwrite,
         "keep_format": options.keep_format,
+        "csv": options.csv,
         "row_timeout": plan.row_timeout,
         "source_path": str(plan.workbook.absolute()),
         "sheet": plan.sheet.name,
@@ -117,8 +118,8 @@ def open_run(plan: Plan, home: Path, served_name: str, adapter: str | None, loca
     store = RunStore.open(home, run_id)
     if store is None:
         manifest = _manifest(plan, run_id, served_name, adapter, local, generation)
-        store = RunStore.create(home, manifest, plan.workbook, plan.content)
-    store.replace_source(plan.workbook, plan.content)
+        store = RunStore.create(home, manifest, plan.workbook, plan.copy)
+    store.replace_source(plan.workbook, plan.copy)
     store.update(**changing)
     store.reopen({Outcome.CANCELLED})
     store.store(questions_of(plan, store).skipped())
@@ -142,7 +143,7 @@ def _manifest(plan: Plan, run_id: str, served_name: str, adapter: str | None, lo
         question_column=plan.question_column,
         header_row=plan.sheet.header_row,
         steering=plan.steering,
-        rows=len(plan.sheet.rows),
+        rows=plan.sheet.height,
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         kotae_version=version("kotae"),
         model=local.model if local else served_name,

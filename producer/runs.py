@@ -7,7 +7,6 @@ import fcntl
 import os
 import socket
 import sqlite3
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -19,12 +18,12 @@ from workers.contract.messages import Answer, Completion, ModelIdentity, Outcome
 from workers.contract.replies import read_reply
 
 from .manifest import Manifest, Reopened, Tally
+from .source_copy import SOURCE_TABLE, FileCopy, put_copy, replace_copy, unpacked
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _SCHEMA = """
 CREATE TABLE manifest (id INTEGER PRIMARY KEY CHECK (id = 0), json TEXT NOT NULL);
-CREATE TABLE source (id INTEGER PRIMARY KEY CHECK (id = 0), name TEXT NOT NULL, bytes BLOB NOT NULL);
 CREATE TABLE models (fingerprint TEXT PRIMARY KEY, json TEXT NOT NULL);
 CREATE TABLE answers (
     row INTEGER PRIMARY KEY, generation INTEGER NOT NULL, outcome TEXT NOT NULL, error TEXT, prompt_tokens INTEGER,
@@ -66,10 +65,10 @@ class RunStore:
         self.path, self.manifest, self._db, self._lock = path, manifest, connection, lock
 
     @classmethod
-    def create(cls, home: Path, manifest: Manifest, source: Path, content: bytes | None = None) -> Self:
+    def create(cls, home: Path, manifest: Manifest, source: Path, copy: FileCopy | None = None) -> Self:
         """Begin a run, or replace it. Raises UserError if another process is at work on it, or the home cannot be written."""
         path = _path(home, manifest.run_id)
-        content = _read_source(source) if content is None else content
+        copy = copy or FileCopy(source)
         with _explaining(path), contextlib.ExitStack() as undo:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = _take_lock(path)
@@ -77,8 +76,8 @@ class RunStore:
             work = path.with_suffix(".new")
             work.unlink(missing_ok=True)
             db = _connect(work)
-            db.executescript(f"PRAGMA user_version = {SCHEMA_VERSION};" + _SCHEMA)
-            db.execute("INSERT INTO source VALUES (0, ?, ?)", (_plain(source.name), content))
+            db.executescript(f"PRAGMA user_version = {SCHEMA_VERSION};{SOURCE_TABLE};{_SCHEMA}")
+            put_copy(db, source.name, copy)
             db.execute("INSERT INTO manifest VALUES (0, ?)", (manifest.model_dump_json(),))
             db.commit()
             db.close()
@@ -137,13 +136,11 @@ class RunStore:
                     [(c.outcome, r.answer.row, k) for r in rows for k, c in enumerate(r.answer.completions)],
                 )
 
-    def replace_source(self, source: Path, content: bytes | None = None) -> None:
+    def replace_source(self, source: Path, copy: FileCopy | None = None) -> None:
         """Keep this copy of the source instead: the same questions, perhaps beside other columns."""
-        content = _read_source(source) if content is None else content
+        copy = copy or FileCopy(source)
         with _explaining(self.path), self._db:
-            (known,) = self._db.execute("SELECT bytes FROM source").fetchone()
-            if known != content:
-                self._db.execute("UPDATE source SET name = ?, bytes = ?", (_plain(source.name), content))
+            replace_copy(self._db, source.name, copy)
 
     def store(self, answers: Iterable[Answer], key_of: Callable[[int], str] = lambda _: "", reused_from: str = "") -> None:
         """Store answers in one transaction; a row that is there already, in this generation or a later one, stays as it is.
@@ -223,9 +220,9 @@ class RunStore:
         """Say whether every row this command is about is settled."""
         return self.settled_rows().issuperset(range(self.manifest.asked_rows))
 
-    def answers(self, before: int | None = None) -> Iterator[StoredRow]:
+    def answers(self, before: int | None = None, outcomes: Collection[Outcome] = tuple(Outcome)) -> Iterator[StoredRow]:
         """Yield what is stored of the rows this command is about, or of those ``before`` a row, in row order, read as the manifest says."""
-        return self._rows(self.manifest.asked_rows if before is None else before)
+        return self._rows(self.manifest.asked_rows if before is None else before, outcomes)
 
     def tally(self) -> Tally:
         """Count what is settled of the rows this command is about."""
@@ -241,24 +238,19 @@ class RunStore:
         last: str | None = self._db.execute("SELECT max(stored_at) FROM answers").fetchone()[0]
         return last
 
-    @contextlib.contextmanager
-    def source(self) -> Iterator[Path]:
+    def source(self) -> contextlib.AbstractContextManager[Path]:
         """Give the copy of the source as a file of the source's own name."""
-        name, content = self._db.execute("SELECT name, bytes FROM source").fetchone()
-        with tempfile.TemporaryDirectory(prefix="kotae-source-") as folder:
-            path = Path(folder) / name
-            path.write_bytes(content)
-            yield path
+        return unpacked(self._db)
 
-    def _rows(self, before: int) -> Iterator[StoredRow]:
+    def _rows(self, before: int, outcomes: Collection[Outcome] = tuple(Outcome)) -> Iterator[StoredRow]:
         query = (
             "SELECT answers.row, generation, answers.outcome, error, prompt_tokens, worker, fingerprint, seconds, stored_at,"
             " sample, text, finish_reason, output_tokens FROM answers LEFT JOIN completions USING (row)"
-            " WHERE answers.row < ? ORDER BY answers.row, sample"
+            f" WHERE answers.row < ? AND answers.outcome IN ({_places(len(outcomes))}) ORDER BY answers.row, sample"
         )
         head: tuple[Any, ...] | None = None
         completions: list[Completion] = []
-        for record in self._db.execute(query, (before,)):
+        for record in self._db.execute(query, (before, *outcomes)):
             if head is not None and head[0] != record[0]:
                 yield self._stored_row(head, completions)
                 completions = []
@@ -302,13 +294,6 @@ def _best(completions: list[Completion]) -> Outcome:
 def _plain(text: str) -> str:
     """Return a text that SQLite can hold."""
     return text.encode("utf-8", "replace").decode()
-
-
-def _read_source(source: Path) -> bytes:
-    try:
-        return source.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {source}: {error.strerror}") from error
 
 
 def list_runs(home: Path) -> list[str]:

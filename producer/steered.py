@@ -28,7 +28,7 @@ def read_rows(sheet: Sheet, steering: Steering, sampling: Sampling) -> Rows:
         return sheet.questions()
     reader, rows = _RowReader(sheet, steering, sampling), AskedRows()
     first, bad = "", 0
-    for number, cells in enumerate(sheet.rows):
+    for number, cells in enumerate(sheet.rows()):
         try:
             rows.append(reader.read(cells))
         except _BadCell as error:

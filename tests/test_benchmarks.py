@@ -1,11 +1,13 @@
 """What the benchmarks' own arithmetic must get right: a figure in the docs is no better than that."""
 
+import argparse
 from pathlib import Path
 
 import pytest
 
 from benchmarks.ledgers import Span, most_in_flight, spans, tail, tokens_per_second
 from benchmarks.limits import Shape, limit
+from benchmarks.workbooks import FORMATS, _measured, _steps
 from benchmarks.workload import believed, lengths
 
 #: A model that can be reckoned with in one's head: 1,000 weights, 4 bytes of keys and values per token.
@@ -87,3 +89,14 @@ def test_beliefs_are_as_good_as_their_name() -> None:
     assert right(believed(sizes, "perfect")) == 1.0
     assert 0.7 < right(believed(sizes, "good")) < 0.95
     assert right(believed(sizes, "none")) == 0.0
+
+
+def test_workbooks_of_every_kind_are_measured(tmp_path: Path) -> None:
+    """Every step of the benchmark, and every answer found in its place."""
+    given = argparse.Namespace(rows=30, characters=40, sources=FORMATS, outputs=FORMATS, times=1)
+
+    told = [_measured(what, file, given.rows, given.characters) for what, file in _steps(given, tmp_path)]
+
+    assert [step["rows"] for step in told if step["step"] == "read"] == [30] * 4
+    assert [step["rows_with_their_own_answer"] for step in told if step["step"] == "check"] == [30] * 4
+    assert all(step["peak_mb"] > 0 for step in told)

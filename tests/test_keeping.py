@@ -821,7 +821,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_output_of_before(tmp_path: Path)
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
         try:
-            write_kept(source, out, sheet, kept, [Addition(9, "answer", True)], ([str(n)] for n in range(len(sheet.rows))), [])
+            write_kept(source, out, sheet, kept, [Addition(9, "answer", True)], ([str(n)] for n in range(sheet.height)), [])
         except WorkbookError as error:
             print(error)
     """

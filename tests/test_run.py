@@ -1,6 +1,7 @@
 """`kotae run` without a broker, from the workbook to the workbook."""
 
 import datetime
+import json
 import os
 import re
 import signal
@@ -200,6 +201,26 @@ def test_a_text_is_answered_as_a_workbook_is(kotae: Kotae, named: tuple[str, ...
     assert ("the header is row 2" in finished.out) == (not named)
 
 
+def test_the_output_is_what_it_is_called(kotae: Kotae) -> None:
+    """From whatever was given; and the run, once answered, is written in any other form without asking again."""
+    (kotae.folder / "q.jsonl").write_text('{"question": "=one", "tags": ["a"]}\n{"question": "two", "late": 2.5}\n', encoding="utf-8")
+
+    as_lines = kotae("run", "q.jsonl", "-o", "out.jsonl", *ECHO)
+    as_text = kotae("run", "q.jsonl", "-o", "out.csv", "--csv", "raw", *ECHO)
+    safe = kotae("collect", "last", "-o", "safe.tsv")
+    again = kotae("run", "q.jsonl", "-o", "out.csv", *ECHO)
+
+    assert [done.code for done in (as_lines, as_text, safe, again)] == [0] * 4, as_lines.err + as_text.err + safe.err
+    rows = [json.loads(line) for line in (kotae.folder / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(row["question"], row["tags"], row["late"], row["answer"]) for row in rows] == [
+        ("=one", ["a"], None, "=one"),
+        ("two", None, 2.5, "two"),
+    ]
+    assert json.loads((kotae.folder / "out.jsonl.run.json").read_text(encoding="utf-8"))["rows answered"] == 2
+    assert (kotae.folder / "safe.tsv").read_text(encoding="utf-8").startswith("question\ttags"), "raw, as the run was told last"
+    assert "'=one,[" in (kotae.folder / "out.csv").read_text(encoding="utf-8").replace('"', "")
+
+
 def test_filled_columns_of_the_source_are_kept_beside_ours(kotae: Kotae) -> None:
     """The reference's workbooks have a column reasoning, often filled by another model."""
     make_workbook(kotae.folder / "q.xlsx", ["a"], reasoning=["theirs"], answer=[""])
@@ -275,7 +296,7 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("q.xlsx", "--question-column", "Nope"), "'NO', 'question'"),
     (("q.xlsx", "-o", "nowhere/out.xlsx"), "cannot be written"),
     (("q.xlsx", "-o", "q.xlsx"), "is the workbook itself"),
-    (("q.xlsx", "-o", "out.csv"), "must end in .xlsx"),
+    (("q.xlsx", "-o", "out.ods"), "must end in .xlsx"),
     (("q.xlsx", "--engine", "vllm", "--model", "/nope"), "no model at /nope"),
     (("q.xlsx", "--broker", "redis://127.0.0.1:1/0"), "cannot reach the broker"),
     (("q.xlsx", "--broker", "nonsense"), "cannot be used"),

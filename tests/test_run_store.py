@@ -244,6 +244,21 @@ def test_the_source_comes_back_byte_for_byte(store: RunStore, source: Path) -> N
     assert not copy.exists()
 
 
+def test_a_source_of_any_size_is_kept(tmp_path: Path, store: RunStore) -> None:
+    """SQLite holds no value of more than a gigabyte, and nobody should hold so much in memory: it lies in parts."""
+    large = tmp_path / "large.csv"
+    content = b"question\n" + b"0123456789abcde\n" * 600_000
+    large.write_bytes(content)
+
+    store.replace_source(large)
+    with store.source() as copy:
+        assert copy.read_bytes() == content
+    large.write_bytes(content[:-16])
+    store.replace_source(large)
+    with store.source() as copy:
+        assert copy.read_bytes() == content[:-16]
+
+
 def test_the_source_can_be_replaced(tmp_path: Path, store: RunStore) -> None:
     """A note added in another column is no reason to ask again, and the next output should show it."""
     edited = tmp_path / "edited.xlsx"

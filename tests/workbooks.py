@@ -18,9 +18,9 @@ from workers.contract.replies import read_reply
 RUN_ID = "0123456789abcdef"
 
 
-def save_workbook(path: Path, sheets: Mapping[str, Sequence[Sequence[Any]]], hidden: Sequence[str] = ()) -> Path:
+def save_workbook(path: Path, sheets: Mapping[str, Sequence[Sequence[Any]]], hidden: Sequence[str] = (), **options: Any) -> Path:
     """Save sheets of cells as a person's spreadsheet program would: shared strings, native types, "" for no cell at all."""
-    with xlsxwriter.Workbook(str(path), {"strings_to_formulas": False, "strings_to_urls": False}) as workbook:
+    with xlsxwriter.Workbook(str(path), {"strings_to_formulas": False, "strings_to_urls": False} | options) as workbook:
         formats = {
             kind: workbook.add_format({"num_format": code})
             for kind, code in {

@@ -10,8 +10,13 @@ from producer.manifest import Manifest
 from producer.runs import RunStore
 from workers.contract.messages import UNANSWERED, Answer
 
-from .columns import ERRORS_HEADERS, OutputColumn, answer_fields, normalised, place_columns
+from .as_delimited import CsvStyle, write_delimited
+from .as_json_lines import write_json_lines
+from .as_parquet import write_parquet
+from .cells import EmptyText
+from .columns import ERRORS_HEADERS, OutputColumn, answer_fields, distinct_names, field_kind, normalised, place_columns
 from .keeping import Addition, Kept, look_at, write_kept
+from .provenance import provenance, write_record
 from .reading import Cell, Sheet, read_sheet
 from .writing import Table, sheet_name, write_tables
 
@@ -31,8 +36,7 @@ def write_workbook(store: RunStore, out: Path) -> list[str]:
             tables = _added(store, sheet, kept.names)
             notices = write_kept(source, out, sheet, kept, _additions(columns, sheet, kept), answers, tables)
         else:
-            notices = []
-            _write_fresh(store, sheet, columns, answers, out)
+            notices = _write_fresh(store, sheet, columns, answers, out)
     return notices + [
         f"the source has a filled column {column.field!r}; ours is called {column.header!r} (--overwrite replaces the source's)"
         for column in columns
@@ -41,7 +45,7 @@ def write_workbook(store: RunStore, out: Path) -> list[str]:
 
 
 def _columns(sheet: Sheet, manifest: Manifest, kept: Kept | None) -> list[OutputColumn]:
-    filled = [any(row[i] != "" for row in sheet.rows) for i in range(len(sheet.headers))]
+    filled = [bool(kinds) for kinds in sheet.kinds]
     filled[sheet.question_column] = True
     if kept is not None:
         filled = [holds or place in kept.survey.unseen for place, holds in enumerate(filled)]
@@ -63,7 +67,7 @@ def _answers(store: RunStore, sheet: Sheet, fields: Sequence[str]) -> Iterator[l
     """Yield of every row of the source what our columns hold beside it."""
     stored = store.answers()
     upcoming = next(stored, None)
-    for number in range(len(sheet.rows)):
+    for number in range(sheet.height):
         cells: dict[str, Cell] = {}
         if upcoming is not None and upcoming.answer.row == number:
             cells = _cells(upcoming.answer)
@@ -71,17 +75,41 @@ def _answers(store: RunStore, sheet: Sheet, fields: Sequence[str]) -> Iterator[l
         yield [cells.get(field, "") for field in fields]
 
 
-def _write_fresh(store: RunStore, sheet: Sheet, columns: Sequence[OutputColumn], answers: Iterable[Sequence[Cell]], out: Path) -> None:
+def _write_fresh(store: RunStore, sheet: Sheet, columns: Sequence[OutputColumn], answers: Iterable[Sequence[Cell]], out: Path) -> list[str]:
+    """Write the kind of file that ``out`` is called; return what the user should be told."""
     headers = list(sheet.headers) + [column.header for column in columns if column.fills is None]
     places = _places(columns, len(sheet.headers))
-    wide = {sheet.question_column} | {place for place, column in zip(places, columns, strict=True) if _is_wide(column)}
-    name = sheet_name(sheet.name)
-    tables = [Table(name, headers, _rows(sheet, places, answers, len(headers)), wide), *_added(store, sheet, [name])]
-    write_tables(out, tables, datetime.datetime.fromisoformat(store.manifest.created_at).replace(tzinfo=None))
+    rows = _rows(sheet, places, answers, len(headers))
+    names = distinct_names(headers)
+    match out.suffix.lower():
+        case ".csv" | ".tsv":
+            write_delimited(out, headers, rows, raw=store.manifest.csv == CsvStyle.RAW)
+            write_record(out, provenance(store))
+            return []
+        case ".jsonl":
+            write_json_lines(out, names, rows)
+            write_record(out, provenance(store))
+            return _renamed(headers, names)
+        case ".parquet":
+            kinds: list[Collection[type]] = [*sheet.kinds, *[()] * (len(headers) - len(sheet.headers))]
+            for place, column in zip(places, columns, strict=True):
+                kinds[place] = [field_kind(column.field)]
+            write_parquet(out, names, kinds, rows, provenance(store))
+            return _renamed(headers, names)
+        case _:
+            wide = {sheet.question_column} | {place for place, column in zip(places, columns, strict=True) if _is_wide(column)}
+            name = sheet_name(sheet.name)
+            tables = [Table(name, headers, rows, wide), *_added(store, sheet, [name])]
+            return write_tables(out, tables, datetime.datetime.fromisoformat(store.manifest.created_at).replace(tzinfo=None))
+
+
+def _renamed(headers: Sequence[str], names: Sequence[str]) -> list[str]:
+    changed = [name for header, name in zip(headers, names, strict=True) if header != name]
+    return [f"columns whose header is missing or not the only one of its kind are called: {', '.join(changed)}"] if changed else []
 
 
 def _rows(sheet: Sheet, places: Sequence[int], answers: Iterable[Sequence[Cell]], width: int) -> Iterator[list[Cell]]:
-    for source, values in zip(sheet.rows, answers, strict=True):
+    for source, values in zip(sheet.rows(), answers, strict=True):
         row: list[Cell] = list(source) + [""] * (width - len(source))
         for place, value in zip(places, values, strict=True):
             row[place] = value
@@ -98,8 +126,9 @@ def _additions(columns: Sequence[OutputColumn], sheet: Sheet, kept: Kept) -> lis
 
 def _added(store: RunStore, sheet: Sheet, names: Collection[str]) -> list[Table]:
     """Return the sheets that come after those of these names."""
-    tables = [Table(_free_name("Run", names), ["what", "value"], _provenance(store), {1})]
-    if any(stored.answer.outcome in UNANSWERED for stored in store.answers()):
+    told = [[name, _told(value)] for name, value in provenance(store).items()]
+    tables = [Table(_free_name("Run", names), ["what", "value"], told, {1})]
+    if next(store.answers(outcomes=UNANSWERED), None) is not None:
         taken = [*names, tables[0].name]
         tables.append(Table(_free_name("Errors", taken), list(ERRORS_HEADERS), _errors(store, sheet), {1, 3}))
     return tables
@@ -112,7 +141,7 @@ def _cells(answer: Answer) -> dict[str, Cell]:
         cells["prompt_tokens"] = answer.prompt_tokens
     for k, completion in enumerate(answer.completions, start=1):
         suffix = "" if k == 1 else f"_{k}"
-        cells |= {f"answer{suffix}": completion.answer, f"reasoning{suffix}": completion.reasoning}
+        cells |= {f"answer{suffix}": completion.answer or EmptyText(), f"reasoning{suffix}": completion.reasoning or EmptyText()}
     if answer.completions:
         cells["finish_reason"] = answer.completions[0].finish_reason
         cells["output_tokens"] = sum(completion.output_tokens for completion in answer.completions)
@@ -121,47 +150,9 @@ def _cells(answer: Answer) -> dict[str, Cell]:
 
 def _errors(store: RunStore, sheet: Sheet) -> Iterator[list[Cell]]:
     questions = sheet.questions()
-    for stored in store.answers():
+    for stored in store.answers(outcomes=UNANSWERED):
         answer = stored.answer
-        if answer.outcome in UNANSWERED:
-            yield [sheet.shown_row(answer.row), questions[answer.row], str(answer.outcome), answer.error or ""]
-
-
-def _provenance(store: RunStore) -> Iterator[list[Cell]]:
-    """Yield the sheet Run: what was asked, who answered, what came of it. All of it from the store, so that it never changes by itself."""
-    manifest, tally = store.manifest, store.tally()
-    asked: dict[str, Any] = {
-        "run": manifest.run_id,
-        "kotae": manifest.kotae_version,
-        "begun": manifest.created_at,
-        "last answer": store.last_stored_at() or "",
-        "sheet": manifest.sheet,
-        "question column": manifest.question_column,
-        "rows": manifest.rows,
-        "limit": manifest.limit,
-        "served name": manifest.served_name,
-        "model as given": manifest.model,
-        "adapter": manifest.adapter,
-        "engine arguments": manifest.engine_args or None,
-        "system prompt": manifest.system_prompt,
-        **manifest.steering.told(),
-        "reply format": str(manifest.reply_format),
-        "blank lines": str(manifest.blank_lines),
-    }
-    asked |= {f"sampling: {name}": value for name, value in manifest.sampling.model_dump(mode="json").items()}
-    for number, fingerprint in enumerate(store.fingerprints(), start=1):
-        asked[f"model {number}: fingerprint"] = fingerprint
-        identity = store.models().get(fingerprint)
-        if identity is not None:
-            asked |= {f"model {number}: {name}": value for name, value in identity.model_dump(mode="json").items()}
-    asked |= {f"asked anew ({number})": told for number, told in enumerate(manifest.retries, start=1)}
-    asked |= {f"answers of run {run_id}": count for run_id, count in store.reused().items()}
-    asked |= {f"rows {outcome}": count for outcome, count in sorted(tally.by_outcome.items())}
-    asked["yield"] = f"{tally.answered} of {tally.asked} replies keep the format"
-    asked |= {"prompt tokens": tally.prompt_tokens, "output tokens": tally.output_tokens}
-    for name, value in asked.items():
-        if value not in (None, "", (), [], {}):
-            yield [name, _told(value)]
+        yield [sheet.shown_row(answer.row), questions[answer.row], str(answer.outcome), answer.error or ""]
 
 
 def _told(value: Any) -> Cell:

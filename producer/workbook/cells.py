@@ -1,15 +1,36 @@
 """What a cell holds, and how a person reads it."""
 
 import datetime
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 Cell: TypeAlias = str | int | float | bool | datetime.datetime | datetime.date | datetime.time | datetime.timedelta
 #: The rows of a sheet from its first on, all as they stand there; an empty cell is "".
 Grid: TypeAlias = list[list[Cell]]
+#: Begins a new pass over the rows of a table, from its first on. Rows may differ in length.
+Stream: TypeAlias = Callable[[], Iterator[list[Cell]]]
 
 
 class CellError(str):
     """An error such as ``#N/A``: it stays what it is, but is no question."""
+
+    __slots__ = ()
+
+
+class EmptyText(str):
+    """A text without characters, of a file or an answer that tells it from no value at all, which is ``""``."""
+
+    __slots__ = ()
+
+
+class JsonText(str):
+    """What JSON has and spreadsheets have not, such as a list: shown as its JSON, and the value itself where JSON is written."""
+
+    __slots__ = ()
+
+
+class WholeNumber(JsonText):
+    """A number of 64 bits that a spreadsheet would round."""
 
     __slots__ = ()
 

@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Sequence
+from itertools import chain, count
 from typing import NamedTuple
 
 from workers.contract.errors import WorkbookError
@@ -47,6 +48,11 @@ def answer_fields(samples: int) -> list[str]:
     return ["answer", "reasoning", "outcome", "finish_reason", "prompt_tokens", "output_tokens", "error", *more]
 
 
+def field_kind(field: str) -> type:
+    """Return the type of what a column of ours holds."""
+    return int if field in ("prompt_tokens", "output_tokens") else str
+
+
 def place_columns(
     fields: Sequence[str], headers: Sequence[str], filled: Sequence[bool], served_name: str, overwrite: bool
 ) -> list[OutputColumn]:
@@ -72,3 +78,17 @@ def place_columns(
             )
         )
     return columns
+
+
+def distinct_names(headers: Sequence[str]) -> list[str]:
+    """Return the headers as names of which no two are equal and none is empty, as formats want them that know columns by name.
+
+    A column without a header is called by its number, ``column 3``; the second of a name ``memo`` is ``memo (2)``.
+    """
+    names: dict[str, None] = {}
+    given = set(headers)
+    for number, header in enumerate(headers, start=1):
+        base = header or f"column {number}"
+        candidates = chain([base], (f"{base} ({more})" for more in count(2)))
+        names[next(name for name in candidates if name not in names and (name == header or name not in given))] = None
+    return list(names)

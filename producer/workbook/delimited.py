@@ -6,13 +6,14 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO
 
 from workers.contract.errors import WorkbookError
 
-from .cells import Grid
+from .cells import Cell, Grid, Stream
 from .columns import find_question_column
 from .headers import find_header_row
 
@@ -26,17 +27,19 @@ _CHUNK = 1 << 20
 _SEP_LINE = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
 
 
-def read_delimited(path: Path, question_column: str | None, header_row: int | None) -> Grid:
-    """Return all rows, every cell as the text it is. Raises WorkbookError where the text is none, or a quotation is never closed."""
+def read_delimited(path: Path, question_column: str | None, header_row: int | None) -> Stream:
+    """Return the rows, every cell as the text it is. Raises WorkbookError where the text is none, or a quotation is never closed."""
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     encoding = encoding_of(path)
     with _opened(path, encoding) as (file, told):
         sample = file.read(_SAMPLE)
     delimiter = told or _delimiter(path, sample, question_column, header_row)
     try:
-        return _rows(path, encoding, delimiter, strict=True)
+        for _ in _rows(path, encoding, delimiter, strict=True):
+            pass
     except csv.Error:  # a quotation mark in the middle of a cell: what it means is plain enough
-        return _rows(path, encoding, delimiter, strict=False)
+        return partial(_rows, path, encoding, delimiter, strict=False)
+    return partial(_rows, path, encoding, delimiter, strict=True)
 
 
 def encoding_of(path: Path) -> str:
@@ -70,14 +73,13 @@ def _opened(path: Path, encoding: str) -> Iterator[tuple[IO[str], str | None]]:
         raise WorkbookError(f"{path} is damaged: it says that it is {encoding}, and is not; save it as UTF-8") from error
 
 
-def _rows(path: Path, encoding: str, delimiter: str, *, strict: bool) -> Grid:
-    rows: Grid = []
+def _rows(path: Path, encoding: str, delimiter: str, *, strict: bool) -> Iterator[list[Cell]]:
     with _opened(path, encoding) as (file, _):
         reader = csv.reader(file, delimiter=delimiter, strict=strict)
         begins = 1
         try:
             for row in reader:
-                rows.append(list(row))
+                yield row  # type: ignore[misc]  # a list of texts, which is nobody else's
                 begins = reader.line_num + 1
         except csv.Error as error:
             if "unexpected end" not in str(error):
@@ -85,7 +87,6 @@ def _rows(path: Path, encoding: str, delimiter: str, *, strict: bool) -> Grid:
             raise WorkbookError(
                 f'{path}: in line {begins} a quotation mark (") is opened that is never closed; close it, or double it inside a cell'
             ) from error
-    return rows
 
 
 def _delimiter(path: Path, sample: str, question_column: str | None, header_row: int | None) -> str:

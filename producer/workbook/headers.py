@@ -1,6 +1,6 @@
 """Which row of a sheet is its header."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from .cells import Cell, as_text, is_filled
 from .columns import QUESTION_HEADERS, normalised
@@ -9,7 +9,7 @@ from .columns import QUESTION_HEADERS, normalised
 _SEARCHED = 20
 
 
-def find_header_row(rows: Sequence[Sequence[Cell]], wanted: str | None = None) -> int | None:
+def find_header_row(rows: Iterable[Sequence[Cell]], wanted: str | None = None) -> int | None:
     """Return the index of the header row; None if nothing is filled.
 
     It is the first of the first rows that has a column of questions (``wanted``, or one of the known names) beside others and has

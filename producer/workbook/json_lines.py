@@ -1,54 +1,74 @@
 """JSON Lines: an object per line, its keys the columns."""
 
 import json
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from workers.contract.errors import WorkbookError
 
-from .cells import Cell, Grid
+from .cells import Cell, EmptyText, JsonText, Stream, WholeNumber
 from .delimited import encoding_of
 
 #: Whole numbers from here on are kept as text: a spreadsheet would round them.
-_EXACT = 2**53
+_EXACT, _INT64 = 2**53, 2**63
+#: As many as Excel has columns. Lines that name other keys each would make a table as wide as it is long.
+_MOST_KEYS = 16_384
 
 
-def read_json_lines(path: Path) -> Grid:
+def read_json_lines(path: Path) -> Stream:
     """Return the keys, in the order in which they first appear, and below them the values. Raises WorkbookError that names the line."""
+    encoding = encoding_of(path)
     places: dict[str, int] = {}
-    rows: Grid = [[]]
-    with path.open(encoding=encoding_of(path), newline="\n") as file:
+    for value in _objects(path, encoding):
+        if not value.keys() <= places.keys():
+            places |= {key: len(places) + n for n, key in enumerate(key for key in value if key not in places)}
+            if len(places) > _MOST_KEYS:
+                raise WorkbookError(f"{path} has more than {_MOST_KEYS:,} different keys: more columns than can be read")
+    return partial(_rows, path, encoding, places)
+
+
+def _rows(path: Path, encoding: str, places: dict[str, int]) -> Iterator[list[Cell]]:
+    yield [whole_text(key) for key in places]
+    for value in _objects(path, encoding):
+        row: list[Cell] = [""] * len(places)
+        for key, item in value.items():
+            row[places[key]] = as_cell(item)
+        yield row
+
+
+def _objects(path: Path, encoding: str) -> Iterator[dict[str, Any]]:
+    with path.open(encoding=encoding, newline="\n") as file:
         for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            row: list[Cell] = [""] * len(places)
-            for key, value in _object(path, number, line).items():
-                place = places.setdefault(key, len(places))
-                row.extend([""] * (place + 1 - len(row)))
-                row[place] = as_cell(value)
-            rows.append(row)
-    rows[0] = [whole_text(key) for key in places]
-    return rows
+            if line.strip():
+                yield _object(path, number, line)
 
 
 def as_cell(value: Any) -> Cell:
-    """Return a JSON value as a cell: null as an empty one, objects and lists as JSON."""
+    """Return a JSON value as a cell: null as an empty one, objects, lists and large numbers as JSON."""
     match value:
         case None:
             return ""
         case str():
-            return whole_text(value)
+            return whole_text(value) or EmptyText()
         case bool() | float():
             return value
         case int():
-            return value if abs(value) < _EXACT else str(value)
+            if abs(value) < _EXACT:
+                return value
+            return WholeNumber(value) if -_INT64 <= value < _INT64 else JsonText(value)
         case _:
-            return whole_text(json.dumps(value, ensure_ascii=False, default=str))
+            return JsonText(whole_text(json.dumps(value, ensure_ascii=False, default=str)))
 
 
 def whole_text(text: str) -> str:
     """Return text without halves of surrogate pairs, which JSON can spell and nothing else can carry."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace") if not text.isascii() else text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
 
 
 def _object(path: Path, number: int, line: str) -> dict[str, Any]:

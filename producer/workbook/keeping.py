@@ -48,7 +48,7 @@ def look_at(source: Path, sheet: Sheet) -> Kept:
     """Look through a workbook that is to keep its format. Raises WorkbookError."""
     with opened_package(source) as package:
         part = _part_of(package, sheet.name).part
-        found = survey(package.chunks(part), sheet.header_row, len(sheet.rows), part)
+        found = survey(package.chunks(part), sheet.header_row, sheet.height, part)
         return Kept(found, tuple(known.name for known in package.sheets))
 
 
@@ -60,7 +60,7 @@ def write_kept(
     ``rows`` has a value for each of ``columns``, for every row of the sheet. Raises WorkbookError.
     """
     filled = [column.place for column in columns if column.header is None]
-    refuse_to_tear_formulas(kept.survey, filled, len(sheet.rows))
+    refuse_to_tear_formulas(kept.survey, filled, sheet.height)
     if max(column.place for column in columns) >= MAX_COLUMNS:
         raise WorkbookError(f"sheet {sheet.name!r} has no room for the answers beside its columns; leave out --keep-format")
     with opened_package(source) as package, replacing(out) as work:
@@ -72,7 +72,7 @@ def write_kept(
             xml, styles = with_our_styles(package.read(styles_part), styles_part)
             replaced[styles_part] = [xml]
         new = [NewColumn(c.place, c.header, c.wide, styles.wrapped if c.wide else styles.top) for c in columns]
-        patch = Patch(new, kept.survey.header_row, len(sheet.rows), rows)
+        patch = Patch(new, kept.survey.header_row, sheet.height, rows)
         replaced[known.part] = patch_sheet(package.chunks(known.part), patch, known.part)
         parts = _new_parts(package, known, tables)
         dropped = _order_of_calculation(package, kept.survey, filled)

@@ -5,11 +5,12 @@ import pickle
 import resource
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from workers.contract.errors import WorkbookError
 
-from .cells import Grid
+from .cells import Grid, Stream
 from .formats import Format
 from .spreadsheets import Workbook
 
@@ -36,12 +37,12 @@ class OldWorkbook:
         self.visible: list[str]
         self.names, self.visible, self._grids = told
 
-    def grid(self, name: str) -> Grid:
-        """Return all cells of a sheet from A1 on. Raises WorkbookError."""
+    def stream(self, name: str) -> Stream:
+        """Return the rows of a sheet from A1 on. Raises WorkbookError."""
         grid: Grid | str = self._grids[name]
         if isinstance(grid, str):
             raise WorkbookError(grid)
-        return grid
+        return partial(iter, grid)
 
 
 def _read(path: Path) -> object:
@@ -52,7 +53,7 @@ def _read(path: Path) -> object:
     grids: dict[str, Grid | str] = {}
     for name in workbook.names:
         try:
-            grids[name] = workbook.grid(name)
+            grids[name] = list(workbook.stream(name)())
         except WorkbookError as error:
             grids[name] = str(error)
     return workbook.names, workbook.visible, grids

@@ -1,11 +1,15 @@
 """A workbook as it is: sheets, headers, typed cells, and plain words for everything that can be wrong with a file."""
 
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Self
 
 from workers.contract.errors import WorkbookError
 
-from .cells import Cell, Grid, as_text, is_filled
+from .cells import Cell, CellError, Stream, as_text, is_filled
 from .columns import ERRORS_HEADERS, find_question_column
 from .delimited import read_delimited
 from .formats import Format, format_of
@@ -14,24 +18,45 @@ from .json_lines import read_json_lines
 from .old_excel import OldWorkbook
 from .parquet import read_parquet
 from .spreadsheets import Workbook
+from .texts import Texts
 
 __all__ = ["Cell", "Sheet", "as_text", "read_sheet"]
 
 
-class Sheet(NamedTuple):
+@dataclass(frozen=True)
+class Sheet:
     """One sheet of questions. An empty cell is ``""``; trailing empty rows and columns are left out."""
 
     name: str
     headers: list[str]
-    #: Data rows in file order, each as long as ``headers``; the first has the number 0.
-    rows: list[list[Cell]]
     question_column: int
     #: The number that a spreadsheet program shows beside the header, from 1.
-    header_row: int = 1
+    header_row: int
+    #: How many data rows there are; the first has the number 0.
+    height: int
+    #: Of each column the types of the cells that hold anything; none in a column that is empty.
+    kinds: list[frozenset[type]]
+    texts: Texts
+    #: None once the rows are let go of.
+    stream: Stream | None
 
-    def questions(self) -> list[str]:
+    def rows(self) -> Iterator[list[Cell]]:
+        """Begin a pass over the data rows in file order, each as long as ``headers``: tables that are no workbooks are read again.
+
+        The file must still be there, as it was. Raises WorkbookError.
+        """
+        assert self.stream is not None, "the rows have been let go of"
+        width = len(self.headers)
+        for row in islice(self.stream(), self.header_row, self.header_row + self.height):
+            yield row if len(row) == width else row[:width] + [""] * (width - len(row))
+
+    def without_rows(self) -> Self:
+        """Return all but the rows: those of a workbook take much memory for as long as anybody holds them."""
+        return replace(self, stream=None)
+
+    def questions(self) -> Sequence[str]:
         """Return the question of every row as text; empty where there is none."""
-        return [as_text(row[self.question_column]) for row in self.rows]
+        return self.texts
 
     def shown_row(self, row: int) -> int:
         """Return the number that a spreadsheet program shows beside a data row of the source."""
@@ -49,12 +74,12 @@ def read_sheet(path: Path, sheet: str | None = None, question_column: str | None
         case Format.XLSX | Format.XLS | Format.ODS:
             return _read_workbook(path, kind, sheet, question_column, header_row)
         case Format.DELIMITED:
-            return _as_sheet(path, path.stem, _trimmed(read_delimited(path, question_column, header_row)), question_column, header_row)
+            return _as_sheet(path, path.stem, read_delimited(path, question_column, header_row), question_column, header_row)
         case Format.JSON_LINES | Format.PARQUET:
             if header_row not in (None, 1):
                 raise WorkbookError(f"{path} names its columns itself; leave out --header-row {header_row}")
-            grid = read_json_lines(path) if kind is Format.JSON_LINES else read_parquet(path)
-            return _as_sheet(path, path.stem, _trimmed(grid), question_column, 1)
+            stream = read_json_lines(path) if kind is Format.JSON_LINES else read_parquet(path)
+            return _as_sheet(path, path.stem, stream, question_column, 1)
 
 
 def _read_workbook(path: Path, kind: Format, sheet: str | None, question_column: str | None, header_row: int | None) -> Sheet:
@@ -62,46 +87,46 @@ def _read_workbook(path: Path, kind: Format, sheet: str | None, question_column:
     if sheet is not None:
         if sheet not in workbook.names:
             raise WorkbookError(f"{path} has no sheet {sheet!r}; it has: {_listed(workbook.names)}")
-        return _as_sheet(path, sheet, _trimmed(workbook.grid(sheet)), question_column, header_row)
-    candidates: dict[str, Grid] = {}
-    filled: tuple[str, Grid] | None = None
+        return _as_sheet(path, sheet, workbook.stream(sheet), question_column, header_row)
+    candidates: dict[str, Stream] = {}
+    filled: tuple[str, Stream] | None = None
     for name in workbook.visible:
-        grid = _trimmed(workbook.grid(name))
-        if grid and filled is None:
-            filled = (name, grid)
-        headers = _headers(grid, _header_index(grid, question_column, header_row))
+        stream = workbook.stream(name)
+        if filled is None and any(is_filled(cell) for row in stream() for cell in row):
+            filled = (name, stream)
+        headers = _headers(stream, _header_index(stream, question_column, header_row))
         if find_question_column(headers, question_column) is not None and tuple(headers) != ERRORS_HEADERS:
-            candidates[name] = grid
+            candidates[name] = stream
     if filled is None:
         raise WorkbookError(f"{path} has no visible sheet with anything in it")
     if len(candidates) > 1:
         raise WorkbookError(f"{path} has questions on {len(candidates)} sheets; choose one with --sheet: {_listed(list(candidates))}")
-    name, grid = next(iter(candidates.items()), filled)
-    return _as_sheet(path, name, grid, question_column, header_row)
+    name, stream = next(iter(candidates.items()), filled)
+    return _as_sheet(path, name, stream, question_column, header_row)
 
 
-def _trimmed(grid: Grid) -> Grid:
-    """Take away the rows at the end that hold nothing, or only errors: formulas are filled down far below the data."""
-    while grid and not any(is_filled(cell) for cell in grid[-1]):
-        grid.pop()
-    return grid
+def _height(stream: Stream) -> int:
+    """Return the number of the last row that holds something, from 1; below it formulas that are filled down may leave errors."""
+    return max((number for number, row in enumerate(stream(), start=1) if any(is_filled(cell) for cell in row)), default=0)
 
 
-def _header_index(grid: Grid, wanted: str | None, header_row: int | None) -> int:
-    return (find_header_row(grid, wanted) or 0) if header_row is None else header_row - 1
+def _header_index(stream: Stream, wanted: str | None, header_row: int | None) -> int:
+    return (find_header_row(stream(), wanted) or 0) if header_row is None else header_row - 1
 
 
-def _as_sheet(path: Path, name: str, grid: Grid, wanted: str | None, header_row: int | None) -> Sheet:
-    if not grid:
-        raise WorkbookError(f"sheet {name!r} of {path} is empty")
-    index = _header_index(grid, wanted, header_row)
-    headers = _headers(grid, index)
-    if not any(headers):
-        raise WorkbookError(
-            f"row {index + 1} of sheet {name!r} of {path} is empty: it cannot be the header; give another --header-row"
-            if index < len(grid)
-            else f"sheet {name!r} of {path} ends in row {len(grid)}; row {index + 1} cannot be its header (--header-row)"
-        )
+def _headers(stream: Stream, index: int) -> list[str]:
+    """Return a row as text, up to the last cell that holds anything."""
+    headers = [as_text(cell) for row in islice(stream(), index, index + 1) for cell in row]
+    while headers and not headers[-1]:
+        headers.pop()
+    return headers
+
+
+def _as_sheet(path: Path, name: str, stream: Stream, wanted: str | None, header_row: int | None) -> Sheet:
+    index = _header_index(stream, wanted, header_row)
+    headers = _headers(stream, index)
+    if not headers:
+        raise _no_header(path, name, index, _height(stream))
     column = find_question_column(headers, wanted)
     if column is None:
         what = f"column {wanted!r}" if wanted else "question column"
@@ -110,22 +135,43 @@ def _as_sheet(path: Path, name: str, grid: Grid, wanted: str | None, header_row:
             f"sheet {name!r} of {path} has no {what}; its columns{where} are: {_listed([h for h in headers if h])};"
             " name the one with the questions with --question-column, or the header's row with --header-row"
         )
-    width = len(headers)
-    del grid[: index + 1]
-    for i, row in enumerate(grid):
-        if len(row) != width:
-            grid[i] = row[:width] + [""] * (width - len(row))
-    if not grid:
+    try:
+        kinds, texts = _survey(stream, index + 1, column)
+    except OSError as error:
+        raise WorkbookError(f"cannot read {path}: {error.strerror} (the questions are kept in {tempfile.gettempdir()})") from error
+    if not texts:
         raise WorkbookError(f"sheet {name!r} of {path} has a header and no rows below it")
-    return Sheet(name, headers, grid, column, index + 1)
+    width = max(len(headers), len(kinds))
+    kinds += [frozenset()] * (width - len(kinds))
+    return Sheet(name, headers + [""] * (width - len(headers)), column, index + 1, len(texts), kinds, texts, stream)
 
 
-def _headers(grid: Grid, index: int) -> list[str]:
-    """Return a row as text, as wide as the widest row from there on that holds anything."""
-    if index >= len(grid):
-        return []
-    width = max((i for row in grid[index:] for i, cell in enumerate(row, start=1) if cell != ""), default=0)
-    return [as_text(cell) for cell in grid[index][:width]] + [""] * (width - len(grid[index]))
+def _survey(stream: Stream, start: int, column: int) -> tuple[list[frozenset[type]], Texts]:
+    """Return which types each column holds, up to the last that holds anything, and the questions, up to the last row that does."""
+    first: list[dict[type, int]] = []  # of each column, in which row a type appears
+    texts, height = Texts(), 0
+    for number, row in enumerate(islice(stream(), start, None), start=1):
+        texts.append(as_text(row[column]) if column < len(row) else "")
+        for place, cell in enumerate(row):
+            if cell != "":
+                if place >= len(first):
+                    first += [{} for _ in range(place + 1 - len(first))]
+                first[place].setdefault(type(cell), number)
+                if type(cell) is not CellError:
+                    height = number
+    texts.cut(height)
+    kinds = [frozenset(kind for kind, number in types.items() if number <= height) for types in first]
+    while kinds and not kinds[-1]:
+        kinds.pop()
+    return kinds, texts
+
+
+def _no_header(path: Path, name: str, index: int, height: int) -> WorkbookError:
+    if not height:
+        return WorkbookError(f"sheet {name!r} of {path} is empty")
+    if index < height:
+        return WorkbookError(f"row {index + 1} of sheet {name!r} of {path} is empty: it cannot be the header; give another --header-row")
+    return WorkbookError(f"sheet {name!r} of {path} ends in row {height}; row {index + 1} cannot be its header (--header-row)")
 
 
 def _listed(names: list[str]) -> str:

@@ -5,11 +5,13 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 from python_calamine import (
     CalamineError,
+    CalamineSheet,
     CalamineWorkbook,
     PasswordError,
     SheetTypeEnum,
@@ -21,7 +23,7 @@ from python_calamine import (
 
 from workers.contract.errors import WorkbookError
 
-from .cells import Cell, CellError, Grid, tidy
+from .cells import Cell, CellError, Stream, tidy
 from .formats import Format
 from .ods_xml import measure_ods
 from .packages import Package
@@ -68,21 +70,17 @@ class Workbook:
                 f"{path} is a damaged workbook ({_first_line(error)}); open it in a spreadsheet program and save it anew"
             ) from error
 
-    def grid(self, name: str) -> Grid:
-        """Return all cells of a sheet from A1 on."""
+    def stream(self, name: str) -> Stream:
+        """Return the rows of a sheet from A1 on. Its cells are in memory as the library has them, and become Python's row by row."""
         extent = self._extent(name)
         if extent is not None:
             _refuse_too_wide(self._path, name, extent)
-        try:
-            rows: Grid = self._calamine.get_sheet_by_name(name).to_python(skip_empty_area=False)
-        except (CalamineError, WorksheetNotFound, XmlError, ZipError, OverflowError, ValueError) as error:
-            raise WorkbookError(f"sheet {name!r} of {self._path} cannot be read: {_first_line(error)}") from error
-        convert = _from_ods if self._kind is Format.ODS else tidy
-        for i, row in enumerate(rows):
-            rows[i] = [convert(cell) for cell in row]
-        for (row_number, column), error_text in (extent.errors if extent else {}).items():
-            _put(rows, row_number, column, error_text)
-        return rows
+        with _explaining(self._path, name):
+            sheet = self._calamine.get_sheet_by_name(name)
+        errors: dict[int, dict[int, str]] = {}
+        for (row, column), error in (extent.errors if extent else {}).items():
+            errors.setdefault(row, {})[column] = error
+        return partial(_rows, self._path, self._kind, sheet, errors)
 
     def _extent(self, name: str) -> Extent | None:
         if self._kind is Format.ODS:
@@ -95,6 +93,26 @@ class Workbook:
         return measure(self._package, part)
 
 
+def _rows(path: Path, kind: Format, sheet: CalamineSheet, errors: dict[int, dict[int, str]]) -> Iterator[list[Cell]]:
+    convert = _from_ods if kind is Format.ODS else tidy
+    margin: list[Cell] = [""] * (sheet.start[1] if sheet.start else 0)  # iter_rows begins with row 1, but not with column A
+    with _explaining(path, sheet.name):
+        for number, cells in enumerate(sheet.iter_rows()):
+            row = margin + [convert(cell) for cell in cells]
+            for column, error in errors.get(number, {}).items():
+                row.extend([""] * (column + 1 - len(row)))
+                row[column] = CellError(error)
+            yield row
+
+
+@contextmanager
+def _explaining(path: Path, name: str) -> Iterator[None]:
+    try:
+        yield
+    except (CalamineError, WorksheetNotFound, XmlError, ZipError, OverflowError, ValueError) as error:
+        raise WorkbookError(f"sheet {name!r} of {path} cannot be read: {_first_line(error)}") from error
+
+
 def _refuse_too_wide(path: Path, name: str, extent: Extent) -> None:
     area = extent.rows * extent.columns
     if extent.rows > _MAX_ROWS or extent.columns > _MAX_COLUMNS:
@@ -104,14 +122,6 @@ def _refuse_too_wide(path: Path, name: str, extent: Extent) -> None:
             f"sheet {name!r} of {path} reaches over {extent.rows:,} rows and {extent.columns:,} columns, with {extent.cells:,} cells that"
             " hold anything: more than can be read; delete values that stand far away from the others"
         )
-
-
-def _put(rows: Grid, row: int, column: int, text: str) -> None:
-    if row >= len(rows):
-        return  # errors below the last value are what a formula that was filled down left
-    line = rows[row]
-    line.extend([""] * (column + 1 - len(line)))
-    line[column] = CellError(text)
 
 
 def _from_ods(cell: Cell) -> Cell:

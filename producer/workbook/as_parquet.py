@@ -1,0 +1,80 @@
+"""Answers as a Parquet file: columns with types, and in the file's metadata where they come from."""
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from datetime import date, datetime, time, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from .cells import Cell, EmptyText, WholeNumber, as_text
+from .json_lines import whole_text
+from .writing import replacing
+
+#: Rows that become columns at a time, and the bytes or rows of a group in the file.
+_BATCH = 512
+_GROUP_BYTES, _GROUP_ROWS = 32 << 20, 100_000
+
+
+def write_parquet(
+    out: Path, headers: Sequence[str], kinds: Sequence[Collection[type]], rows: Iterable[Sequence[Cell]], record: dict[str, Any]
+) -> None:
+    """Write rows as columns, and replace ``out`` by them at once. ``headers`` differ; ``kinds`` says of each column what it holds.
+
+    ``record`` stands as JSON under the key ``kotae.run`` of the file's metadata. Raises WorkbookError.
+    """
+    import pyarrow.parquet  # installed only by those who want it, as was checked before anything was asked
+
+    types = [_type(pyarrow, held) for held in kinds]
+    fields = [(whole_text(header), kind) for header, kind in zip(headers, types, strict=True)]
+    schema = pyarrow.schema(fields, metadata={"kotae.run": json.dumps(record, ensure_ascii=False)})
+    upcoming = iter(rows)
+    with replacing(out) as work, work.open("wb") as file, pyarrow.parquet.ParquetWriter(file, schema) as writer:
+        group: list[Any] = []
+        while batch := list(islice(upcoming, _BATCH)):
+            columns = [_array(pyarrow, kind, cells) for kind, cells in zip(types, zip(*batch, strict=True), strict=True)]
+            group.append(pyarrow.record_batch(columns, schema=schema))
+            if sum(part.nbytes for part in group) > _GROUP_BYTES or sum(part.num_rows for part in group) > _GROUP_ROWS:
+                writer.write_table(pyarrow.Table.from_batches(group))
+                group = []
+        if group:
+            writer.write_table(pyarrow.Table.from_batches(group))
+
+
+def _type(pyarrow: Any, kinds: Collection[type]) -> Any:
+    """Return the type of a column: the narrowest that holds all kinds; text, if none does, or there is nothing in it.
+
+    A spreadsheet tells a moment at midnight from a date no more than a short span from a time of the day.
+    """
+    types: list[tuple[set[type], Any]] = [
+        ({int, WholeNumber}, pyarrow.int64()),
+        ({int, float}, pyarrow.float64()),
+        ({bool}, pyarrow.bool_()),
+        ({date}, pyarrow.date32()),
+        ({date, datetime}, pyarrow.timestamp("us")),
+        ({time}, pyarrow.time64("us")),
+        ({time, timedelta}, pyarrow.duration("us")),
+    ]
+    return next((kind for holds, kind in types if kinds and holds.issuperset(kinds)), pyarrow.string())
+
+
+def _array(pyarrow: Any, kind: Any, cells: Sequence[Cell]) -> Any:
+    """Return cells as a column; an empty one as null."""
+    of = pyarrow.types
+    if of.is_string(kind):
+        values: list[Any] = [None if cell == "" and not isinstance(cell, EmptyText) else _text(cell) for cell in cells]
+        return pyarrow.array(values, kind)
+    values = [None if cell == "" else cell for cell in cells]
+    if of.is_int64(kind):
+        values = [int(value) if isinstance(value, str) else value for value in values]
+    elif of.is_timestamp(kind):
+        values = [datetime.combine(value, time()) if type(value) is date else value for value in values]
+    elif of.is_duration(kind):
+        values = [
+            datetime.combine(date.min, value) - datetime.combine(date.min, time()) if isinstance(value, time) else value for value in values
+        ]
+    return pyarrow.array(values, kind)
+
+
+def _text(cell: Cell) -> str:
+    return whole_text(cell) if isinstance(cell, str) else as_text(cell)
