@@ -12,10 +12,11 @@ from .package import Package, SheetPart, opened_package
 from .patching import NewColumn, Patch, patch_sheet
 from .reading import Cell, Sheet
 from .registering import with_new_sheets
+from .replacing import replacing
 from .styling import Styles, with_our_styles
 from .surveying import Survey, refuse_to_tear_formulas, survey
 from .tags import root_of
-from .writing import MAX_COLUMNS, NARROW, WIDE, Table, replacing
+from .writing import MAX_COLUMNS, NARROW, WIDE, Table
 
 _SIGNED = "the source has a digital signature; the output has it too, but it is no longer valid"
 

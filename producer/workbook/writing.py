@@ -2,11 +2,8 @@
 
 import datetime
 import math
-import os
 import re
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from xlsxwriter.worksheet import Worksheet
 from workers.contract.errors import WorkbookError
 
 from .cells import Cell, as_text
+from .replacing import check_place, replacing
 
 #: Excel's limits: UTF-16 units in a cell, rows of a sheet with its header, columns, UTF-16 units in a sheet's name.
 MAX_CELL = 32_767
@@ -72,17 +70,10 @@ def write_tables(path: Path, tables: Sequence[Table], created: datetime.datetime
 
 def check_writable(path: Path, keep_format: bool = False) -> None:
     """Try, before any work is done, whether ``path`` could be written. Raises WorkbookError."""
-    if path.is_dir():
-        raise WorkbookError(f"the output {path} is a folder; give the name of a workbook")
     endings = [".xlsx", ".xlsm"] if keep_format else [".xlsx"]
     if path.suffix.lower() not in endings:
         raise WorkbookError(f"the output {path} must end in {' or '.join(endings)}")
-    try:
-        _temporary(path).unlink()
-    except OSError as error:
-        raise WorkbookError(f"the output {path} cannot be written: {error.strerror}") from error
-    if path.exists() and not os.access(path, os.W_OK):
-        raise WorkbookError(f"the output {path} cannot be written: it is read-only")
+    check_place(path)
 
 
 def sheet_name(name: str) -> str:
@@ -173,26 +164,3 @@ def _write_cell(sheet: Any, row: int, column: int, cell: Cell, text_format: Any,
 def _check(code: int, name: str, row: int) -> None:
     if code != 0:  # xlsxwriter drops a cell that it cannot write and says so only here
         raise WorkbookError(f"a cell in row {row + 1} of sheet {name!r} could not be written (XlsxWriter code {code})")
-
-
-def _temporary(path: Path) -> Path:
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    return Path(name)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a file to write, and put it where ``path`` is, or leads, when all went well."""
-    path = path.resolve()
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", suffix=".tmp", dir=path.parent) as folder:
-            work = Path(folder) / path.name
-            yield work
-            with work.open("rb") as file:
-                os.fsync(file.fileno())
-            if path.exists():
-                work.chmod(path.stat().st_mode & 0o777)
-            work.replace(path)
-    except OSError as error:
-        raise WorkbookError(f"cannot write {path}: {error.strerror}") from error
