@@ -88,9 +88,13 @@ def submit(
 @cli.command()
 @spread
 def retry(
-    run: Run,
+    run: Annotated[
+        str, typer.Argument(help="The run's id or its beginning, 'last', or a workbook of the run: its sheet Errors says which rows.")
+    ],
     desk: DeskOptions,
-    output: CollectedOutput,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", envvar="KOTAE_OUTPUT", help="The workbook to write; of a workbook NAME-retried.xlsx.")
+    ] = None,
     broker: Broker = None,
     malformed: Annotated[bool, typer.Option("--malformed", envvar="KOTAE_MALFORMED", help="Also replies that broke the format.")] = False,
     truncated: Annotated[bool, typer.Option("--truncated", envvar="KOTAE_TRUNCATED", help="Also replies cut off at max-tokens.")] = False,
@@ -101,10 +105,10 @@ def retry(
     wait_for_worker: Annotated[str, typer.Option(envvar="KOTAE_WAIT_FOR_WORKER", help="How long to wait for a worker: 30s, 2m.")] = "2m",
 ) -> None:
     """Ask the rows of a run anew that failed, timed out or were rejected, and write its workbook."""
-    from . import commands
+    from . import anew, commands
 
     _warn(broker)
-    again = commands.Again(malformed, truncated, temperature)
+    again = anew.Again(malformed, truncated, temperature)
     patience = seconds("--wait-for-worker", wait_for_worker)
     raise typer.Exit(commands.retry(run, again, broker, ledger, output, patience, _desk(desk)))
 

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-
 from workers.contract.broker import broker_settings, sent_key
 from workers.contract.errors import BrokerError, UserError
-from workers.contract.messages import UNANSWERED, Answer, ModelIdentity, Outcome, Presence, Sampling
+from workers.contract.messages import Answer, ModelIdentity, Outcome, Presence, Sampling
 
+from .anew import Again, listed_in, reopen
 from .desk import Desk, finish, summary
 from .detach import detach
 from .feed import Feeder
@@ -30,14 +29,6 @@ from .workbook.writing import check_writable
 
 #: Lines of the first prompt that are shown before anything is sent.
 _PROMPT_LINES = 20
-
-
-class Again(NamedTuple):
-    """Which rows ``retry`` asks anew beside those without a reply, and how."""
-
-    malformed: bool
-    truncated: bool
-    temperature: float | None
 
 
 class Target(NamedTuple):
@@ -94,37 +85,24 @@ def submit(workbook: Path, ask: AskOptions, target: Target, detached: bool, desk
         return 0
 
 
-def retry(name: str, again: Again, broker: str | None, ledger: Path | None, out: Path, wait_for_worker: float, desk: Desk) -> int:
-    """Ask the rows of a run anew that failed, timed out or were rejected, and write its workbook."""
+def retry(name: str, again: Again, broker: str | None, ledger: Path | None, out: Path | None, wait_for_worker: float, desk: Desk) -> int:
+    """Ask the rows of a run anew that failed, timed out or were rejected, and write its workbook.
+
+    A workbook that stands in place of the run's name says by its sheet Errors which of them.
+    """
     began = time.monotonic()
-    with open_run_by_name(desk.home, name) as store:
+    listed = listed_in(Path(name), desk) if Path(name).suffix else None
+    if out is None:
+        if listed is None:
+            raise UserError("name the workbook to write with -o")
+        out = Path(f"{Path(name).stem}-retried{Path(name).suffix}")
+    with open_run_by_name(desk.home, listed.run_id if listed else name) as store:
         check_output(store, out)
-        _reopen(store, again, desk)
+        reopen(store, again, listed, desk)
         if not store.is_finished():
             with _connected(store, broker, ledger, wait_for_worker, desk) as (transport, check):
                 _feed(store, questions_in(store), transport, desk, check)
         return finish(store, out, desk, time.monotonic() - began)
-
-
-def _reopen(store: RunStore, again: Again, desk: Desk) -> None:
-    manifest, told = store.manifest, "" if again.temperature is None else f" at temperature {again.temperature:g}"
-    if not store.is_finished():
-        if not store.reopened():
-            raise UserError(f"run {manifest.run_id} is not finished: resume or collect it, or cancel it, before rows are asked anew")
-        desk.say("an earlier retry was interrupted; it is finished first")
-        return
-    try:
-        Sampling.model_validate(manifest.sampling.model_dump() | ({} if again.temperature is None else {"temperature": again.temperature}))
-    except ValidationError as error:
-        raise UserError(f"--temperature {again.temperature}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
-    outcomes = UNANSWERED | ({Outcome.MALFORMED} if again.malformed else set()) | ({Outcome.TRUNCATED} if again.truncated else set())
-    counts = store.reopen(outcomes, again.temperature)
-    if not counts:
-        desk.say(f"run {manifest.run_id} has no row to ask anew")
-        return
-    line = f"{sum(counts.values())} rows ({', '.join(f'{n} {outcome}' for outcome, n in counts.items())}){told}"
-    store.update(retries=(*manifest.retries, line))
-    desk.say(f"asking anew: {line}")
 
 
 @contextlib.contextmanager

@@ -15,10 +15,11 @@ from .desk import Desk, finish, summary
 from .feed import Feeder
 from .progress import RunProgress, outcome_line, waiting_line
 from .questions import Questions
-from .runs import RunBusy, RunStore, delete_run, find_run, list_runs
+from .run_files import RunBusy
+from .runs import RunStore, delete_run, find_run, list_runs
 from .transport import LEASE, Transport
 from .workbook.keeping import check_keeping
-from .workbook.reading import read_sheet
+from .workbook.reading import Sheet, read_sheet
 from .workbook.writing import check_writable
 
 #: Seconds between two looks at a run that another process feeds.
@@ -52,16 +53,17 @@ def cancel(name: str, broker: str | None, desk: Desk) -> int:
     """Stop a run everywhere: no row of it is begun any more, running ones are aborted, and what is answered is kept."""
     run_id = find_run(desk.home, name)
     with open_run_by_name(desk.home, run_id, writing=False) as store:
-        manifest, finished = store.manifest, store.is_finished()
-    if manifest.local:
-        raise UserError(f"run {run_id} has a server and workers of its own: stop it with Ctrl-C where it runs")
+        manifest, finished, told = store.manifest, store.is_finished(), summary(store)
     if finished:
         desk.say(f"run {run_id} is finished; there is nothing to cancel")
+        desk.tell(told)
         return 0
+    if manifest.local:
+        raise UserError(f"run {run_id} has a server and workers of its own: stop it with Ctrl-C where it runs")
     with contextlib.closing(Transport(broker_settings(broker))) as transport:
         transport.raise_generation(run_id, manifest.generation)  # all workers drop its rows now
         _wait_until_let_go(transport, run_id, desk)
-        with open_run_by_name(desk.home, run_id) as store:
+        with _open_let_go(run_id, desk) as store:
             if not store.is_finished():  # nobody was at work on it
                 Feeder(transport, store, questions_in(store), manifest.window, desk.say).cancel()
             desk.say(f"run {run_id} is cancelled: {outcome_line(store.tally())}")
@@ -127,9 +129,13 @@ def _readable(names: list[str], desk: Desk) -> Iterator[RunStore]:
 
 def questions_in(store: RunStore) -> Questions:
     """Return the questions of a run from its own copy of the workbook."""
+    return Questions(sheet_of(store).questions(), store.manifest, store.reopened())
+
+
+def sheet_of(store: RunStore) -> Sheet:
+    """Return the sheet of a run from its own copy of the workbook."""
     with store.source() as source:
-        sheet = read_sheet(source, store.manifest.sheet, store.manifest.question_column, store.manifest.header_row)
-    return Questions(sheet.questions(), store.manifest, store.reopened())
+        return read_sheet(source, store.manifest.sheet, store.manifest.question_column, store.manifest.header_row)
 
 
 def check_output(store: RunStore, out: Path) -> None:
@@ -193,6 +199,22 @@ def _wait_until_let_go(transport: Transport, run_id: str, desk: Desk) -> None:
         desk.say(f"{holder} is told to stop")
     while transport.holder(run_id) == holder != "" and time.monotonic() < end:
         time.sleep(_LOOK)
+
+
+def _open_let_go(run_id: str, desk: Desk) -> RunStore:
+    """Open a run that nobody feeds any more; whoever did may still be writing its workbook, and then it is finished."""
+    end = time.monotonic() + LEASE
+    while True:
+        try:
+            return open_run_by_name(desk.home, run_id)
+        except RunBusy:
+            store = open_run_by_name(desk.home, run_id, writing=False)
+            if store.is_finished():
+                return store
+            store.close()
+            if time.monotonic() > end:
+                raise
+            time.sleep(_LOOK)
 
 
 def _show_workers(workers: list[Presence], waiting: dict[str, int], desk: Desk) -> None:

@@ -273,7 +273,7 @@ def test_errors_name_the_rows_that_the_spreadsheet_shows(tmp_path: Path) -> None
     cells = openpyxl.load_workbook(out)
     assert [cells["Sheet"].cell(row, 4).value for row in range(4, 10)] == [None, "answer", "42", None, None, None]
     assert cells["Sheet"].cell(9, 6).value == "failed"
-    assert [cell.value for cell in cells["Errors"][2]] == [9, "two?", "failed", "the engine said no"]
+    assert [cell.value for cell in cells["Errors"][2]] == [9, "two?", "failed", "the engine said no", 1]
     assert records(out, "Run")[0]["what"] == "run"
 
 

@@ -10,7 +10,8 @@ from producer.manifest import Manifest
 from producer.runs import RunStore
 from workers.contract.messages import UNANSWERED, Answer
 
-from .columns import ERRORS_HEADERS, OutputColumn, answer_fields, normalised, place_columns
+from .columns import ERRORS_HEADERS, RUN_HEADERS, OutputColumn, answer_fields, normalised, place_columns
+from .errors_sheet import errors_of
 from .keeping import Addition, Kept, look_at, write_kept
 from .reading import Cell, Sheet, read_sheet
 from .writing import Table, sheet_name, write_tables
@@ -98,10 +99,10 @@ def _additions(columns: Sequence[OutputColumn], sheet: Sheet, kept: Kept) -> lis
 
 def _added(store: RunStore, sheet: Sheet, names: Collection[str]) -> list[Table]:
     """Return the sheets that come after those of these names."""
-    tables = [Table(_free_name("Run", names), ["what", "value"], _provenance(store), {1})]
+    tables = [Table(_free_name("Run", names), list(RUN_HEADERS), _provenance(store), {1})]
     if any(stored.answer.outcome in UNANSWERED for stored in store.answers()):
         taken = [*names, tables[0].name]
-        tables.append(Table(_free_name("Errors", taken), list(ERRORS_HEADERS), _errors(store, sheet), {1, 3}))
+        tables.append(Table(_free_name("Errors", taken), list(ERRORS_HEADERS), errors_of(store, sheet), {1, 3}))
     return tables
 
 
@@ -117,14 +118,6 @@ def _cells(answer: Answer) -> dict[str, Cell]:
         cells["finish_reason"] = answer.completions[0].finish_reason
         cells["output_tokens"] = sum(completion.output_tokens for completion in answer.completions)
     return cells
-
-
-def _errors(store: RunStore, sheet: Sheet) -> Iterator[list[Cell]]:
-    questions = sheet.questions()
-    for stored in store.answers():
-        answer = stored.answer
-        if answer.outcome in UNANSWERED:
-            yield [sheet.shown_row(answer.row), questions[answer.row], str(answer.outcome), answer.error or ""]
 
 
 def _provenance(store: RunStore) -> Iterator[list[Cell]]:

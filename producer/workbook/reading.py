@@ -70,7 +70,7 @@ def _read_workbook(path: Path, kind: Format, sheet: str | None, question_column:
         if grid and filled is None:
             filled = (name, grid)
         headers = _headers(grid, _header_index(grid, question_column, header_row))
-        if find_question_column(headers, question_column) is not None and tuple(headers) != ERRORS_HEADERS:
+        if find_question_column(headers, question_column) is not None and tuple(headers[:3]) != ERRORS_HEADERS[:3]:
             candidates[name] = grid
     if filled is None:
         raise WorkbookError(f"{path} has no visible sheet with anything in it")
