@@ -17,6 +17,7 @@ from .feed import Feeder
 from .local import LocalFleet, LocalModel, choose_model, local_fleet
 from .manage import check_output, open_run_by_name, questions_in, refuse_to_overwrite_the_source
 from .options import AskOptions
+from .partial import Output, PartialWorkbooks
 from .prepare import Plan, make_plan, open_run, questions_of
 from .progress import RunProgress, duration, waiting_line
 from .questions import Questions, is_asked, render
@@ -42,8 +43,9 @@ class Target(NamedTuple):
     ledger: Path | None
 
 
-def run(workbook: Path, ask: AskOptions, target: Target, out: Path, wait_for_worker: float, desk: Desk) -> int:
+def run(workbook: Path, ask: AskOptions, target: Target, output: Output, wait_for_worker: float, desk: Desk) -> int:
     """Answer a workbook: submit, wait, write. Run again, it resumes."""
+    out = output.path
     refuse_to_overwrite_the_source(workbook, out)
     check_writable(out, ask.keep_format)
     plan = make_plan(workbook, ask)
@@ -52,9 +54,9 @@ def run(workbook: Path, ask: AskOptions, target: Target, out: Path, wait_for_wor
     began = time.monotonic()
     if target.broker is None:
         local = choose_model(target.model, target.engine, target.engine_args, target.adapter)
-        store = _run_locally(plan, local, target, desk)
+        store = _run_locally(plan, local, target, output, desk)
     else:
-        store = _run_on_broker(plan, target, wait_for_worker, desk)
+        store = _run_on_broker(plan, target, output, wait_for_worker, desk)
     with store:
         return finish(store, out, desk, time.monotonic() - began)
 
@@ -85,7 +87,16 @@ def submit(workbook: Path, ask: AskOptions, target: Target, detached: bool, desk
         return 0
 
 
-def retry(name: str, again: Again, broker: str | None, ledger: Path | None, out: Path | None, wait_for_worker: float, desk: Desk) -> int:
+def retry(
+    name: str,
+    again: Again,
+    broker: str | None,
+    ledger: Path | None,
+    out: Path | None,
+    every: float | None,
+    wait_for_worker: float,
+    desk: Desk,
+) -> int:
     """Ask the rows of a run anew that failed, timed out or were rejected, and write its workbook.
 
     A workbook that stands in place of the run's name says by its sheet Errors which of them.
@@ -101,7 +112,7 @@ def retry(name: str, again: Again, broker: str | None, ledger: Path | None, out:
         reopen(store, again, listed, desk)
         if not store.is_finished():
             with _connected(store, broker, ledger, wait_for_worker, desk) as (transport, check):
-                _feed(store, questions_in(store), transport, desk, check)
+                _feed(store, questions_in(store), transport, desk, check, output=Output(out, every))
         return finish(store, out, desk, time.monotonic() - began)
 
 
@@ -122,7 +133,7 @@ def _connected(
             yield transport, lambda: None
 
 
-def _run_locally(plan: Plan, local: LocalModel, target: Target, desk: Desk) -> RunStore:
+def _run_locally(plan: Plan, local: LocalModel, target: Target, output: Output, desk: Desk) -> RunStore:
     adapter = local.adapter[0] if local.adapter else None
     known = None if plan.options.fresh else RunStore.open(desk.home, plan.run_id(local.served_name, adapter), writing=False)
     if known is not None:
@@ -142,7 +153,7 @@ def _run_locally(plan: Plan, local: LocalModel, target: Target, desk: Desk) -> R
         store = open_run(plan, desk.home, local.served_name, adapter, local)
         try:
             _reuse(plan, store, transport, workers, desk)
-            _feed(store, questions_of(plan, store), transport, desk, fleet.check)
+            _feed(store, questions_of(plan, store), transport, desk, fleet.check, output=output)
         except BaseException:
             store.close()
             raise
@@ -157,7 +168,7 @@ def _local_transport(local: LocalModel, ledger: Path | None, desk: Desk) -> Iter
         yield transport, workers, fleet
 
 
-def _run_on_broker(plan: Plan, target: Target, wait_for_worker: float, desk: Desk) -> RunStore:
+def _run_on_broker(plan: Plan, target: Target, output: Output, wait_for_worker: float, desk: Desk) -> RunStore:
     with contextlib.closing(Transport(broker_settings(target.broker))) as transport:
         served_name = _served_name(transport, target.model)
         known = None if plan.options.fresh else RunStore.open(desk.home, plan.run_id(served_name, target.adapter), writing=False)
@@ -172,7 +183,7 @@ def _run_on_broker(plan: Plan, target: Target, wait_for_worker: float, desk: Des
         store = _opened(plan, served_name, target, transport, workers, desk)
         try:
             if not _nothing_left(plan, store):
-                _feed(store, questions_of(plan, store), transport, desk)
+                _feed(store, questions_of(plan, store), transport, desk, output=output)
         except BaseException:
             store.close()
             raise
@@ -187,14 +198,17 @@ def _feed(
     check: Callable[[], None] = lambda: None,
     *,
     until_sent: bool = False,
+    output: Output | None = None,
 ) -> None:
     if store.manifest.queue is None:
         store.update(queue=transport.emptiest_queue(store.manifest.served_name, store.manifest.run_id))
-    with RunProgress(desk.console, store.tally()) as progress:
+    partial = PartialWorkbooks(store.manifest.run_id, output, desk)
+    with RunProgress(desk.console, store.tally()) as progress, partial:
 
         def watch(answers: list[Answer]) -> None:
             check()
             progress.watch(answers)
+            partial.look()
 
         try:
             Feeder(transport, store, questions, store.manifest.window, desk.say).run(watch, until_sent=until_sent)

@@ -9,10 +9,11 @@ from rich.table import Table
 
 from workers.contract.broker import broker_settings
 from workers.contract.errors import UserError
-from workers.contract.messages import Presence
+from workers.contract.messages import Answer, Presence
 
 from .desk import Desk, finish, summary
 from .feed import Feeder
+from .partial import Output, PartialWorkbooks
 from .progress import RunProgress, outcome_line, waiting_line
 from .questions import Questions
 from .run_files import RunBusy
@@ -26,9 +27,9 @@ from .workbook.writing import check_writable
 _LOOK = 0.5
 
 
-def collect(name: str, broker: str | None, out: Path, partial: bool, desk: Desk) -> int:
+def collect(name: str, broker: str | None, output: Output, partial: bool, desk: Desk) -> int:
     """Wait for a run that was submitted, store what comes back, and write its workbook; with ``partial``, what there is by now."""
-    began = time.monotonic()
+    began, out = time.monotonic(), output.path
     run_id = find_run(desk.home, name)
     with open_run_by_name(desk.home, run_id, writing=False) as store:
         check_output(store, out)
@@ -36,7 +37,13 @@ def collect(name: str, broker: str | None, out: Path, partial: bool, desk: Desk)
     if local and not finished and not partial:
         raise UserError(f"run {run_id} was begun without a broker: resume it by its own command, or use --partial")
     if not finished and not local:
-        _fetch(run_id, broker, partial, desk)
+        try:
+            with PartialWorkbooks(run_id, output, desk) as workbooks:
+                _fetch(run_id, broker, partial, workbooks, desk)
+        except UserError as error:
+            if not partial:
+                raise
+            desk.say(f"warning: {error}; the workbook holds what was fetched before")
     with open_run_by_name(desk.home, run_id, writing=False) as store:
         return finish(store, out, desk, time.monotonic() - began)
 
@@ -45,7 +52,7 @@ def feed(name: str, broker: str | None, desk: Desk) -> int:
     """Feed and collect a run until it is done, and write no workbook."""
     run_id = find_run(desk.home, name)
     with open_run_by_name(desk.home, run_id) as store:
-        _collect(store, broker, False, desk)
+        _collect(store, broker, False, PartialWorkbooks(run_id, None, desk), desk)
     return 0
 
 
@@ -153,21 +160,21 @@ def refuse_to_overwrite_the_source(source: Path, out: Path) -> None:
         raise UserError(f"the output {out} is the workbook itself; give it another name with -o")
 
 
-def _fetch(run_id: str, broker: str | None, partial: bool, desk: Desk) -> None:
+def _fetch(run_id: str, broker: str | None, partial: bool, workbooks: PartialWorkbooks, desk: Desk) -> None:
     """Bring a run home, or wait for the process that is at it already."""
     while True:
         try:
             with open_run_by_name(desk.home, run_id) as store:
-                _collect(store, broker, partial, desk)
+                _collect(store, broker, partial, workbooks, desk)
                 return
         except RunBusy as busy:
             if partial:
                 return
             desk.say(f"{str(busy).partition(';')[0]}; waiting for it")
-            _follow(run_id, desk)
+            _follow(run_id, workbooks, desk)
 
 
-def _collect(store: RunStore, broker: str | None, partial: bool, desk: Desk) -> None:
+def _collect(store: RunStore, broker: str | None, partial: bool, workbooks: PartialWorkbooks, desk: Desk) -> None:
     if store.is_finished():
         return
     with contextlib.closing(Transport(broker_settings(broker))) as transport:
@@ -176,10 +183,15 @@ def _collect(store: RunStore, broker: str | None, partial: bool, desk: Desk) -> 
             feeder.collect_once()
             return
         with RunProgress(desk.console, store.tally()) as progress:
-            feeder.run(progress.watch)
+
+            def watch(answers: list[Answer]) -> None:
+                progress.watch(answers)
+                workbooks.look()
+
+            feeder.run(watch)
 
 
-def _follow(run_id: str, desk: Desk) -> None:
+def _follow(run_id: str, workbooks: PartialWorkbooks, desk: Desk) -> None:
     """Wait until a run is finished, or until the process that was at it is no more."""
     with waiting_line(desk.console, f"run {run_id} is fed by another process …") as line:
         began = time.monotonic()
@@ -191,6 +203,7 @@ def _follow(run_id: str, desk: Desk) -> None:
             with contextlib.suppress(RunBusy), open_run_by_name(desk.home, run_id):
                 return
             line(time.monotonic() - began)
+            workbooks.look()
 
 
 def _wait_until_let_go(transport: Transport, run_id: str, desk: Desk) -> None:

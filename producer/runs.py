@@ -244,6 +244,15 @@ class RunStore:
         return last
 
     @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """See the run as it is now for a while, whatever another process stores meanwhile."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._db.rollback()
+
+    @contextlib.contextmanager
     def source(self) -> Iterator[Path]:
         """Give the copy of the source as a file of the source's own name."""
         name, content = self._db.execute("SELECT name, bytes FROM source").fetchone()

@@ -23,7 +23,7 @@ def write_workbook(store: RunStore, out: Path) -> list[str]:
     Every row of the source has its row in the output; rows that nothing is stored of have empty cells. Raises WorkbookError.
     """
     manifest = store.manifest
-    with store.source() as source:
+    with store.snapshot(), store.source() as source:
         sheet = read_sheet(source, manifest.sheet, manifest.question_column, manifest.header_row)
         kept = look_at(source, sheet) if manifest.keep_format else None
         columns = _columns(sheet, manifest, kept)
@@ -149,6 +149,7 @@ def _provenance(store: RunStore) -> Iterator[list[Cell]]:
     asked |= {f"asked anew ({number})": told for number, told in enumerate(manifest.retries, start=1)}
     asked |= {f"answers of run {run_id}": count for run_id, count in store.reused().items()}
     asked |= {f"rows {outcome}": count for outcome, count in sorted(tally.by_outcome.items())}
+    asked["rows not settled yet"] = tally.rows - tally.stored or None
     asked["yield"] = f"{tally.answered} of {tally.asked} replies keep the format"
     asked |= {"prompt tokens": tally.prompt_tokens, "output tokens": tally.output_tokens}
     for name, value in asked.items():
