@@ -26,6 +26,7 @@ from .runs import RunStore
 from .submit import rows_of
 from .transport import Transport
 from .workbook.keeping import check_keeping
+from .workbook.reading import text_encoding
 from .workbook.writing import check_writable
 
 #: Lines of the first prompt that are shown before anything is sent.
@@ -301,6 +302,8 @@ def _show_first_prompt(plan: Plan, desk: Desk) -> None:
         raise UserError(f"sheet {plan.sheet.name!r} of {plan.workbook} has no question in any row")
     if plan.sheet.header_row > 1 and plan.options.header_row is None:
         desk.say(f"the header is row {plan.sheet.header_row}; what stands above it is not asked (--header-row names another row)")
+    if encoding := text_encoding(plan.workbook):
+        desk.say(f"{plan.workbook} is not UTF-8: it is read as {encoding}")
     lines = [f"{m.role}: {line}" for m in render(first, plan.system_prompt) for line in m.content.strip("\n").splitlines() or [""]]
     shown = lines[:_PROMPT_LINES] + ([f"… {len(lines) - _PROMPT_LINES} more lines"] if len(lines) > _PROMPT_LINES else [])
     desk.say("the first prompt:\n" + "\n".join(f"  │ {line}" for line in shown))

@@ -6,13 +6,12 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from producer.manifest import Manifest
 from producer.runs import RunStore
 from workers.contract.messages import UNANSWERED, Answer
 
 from .columns import ERRORS_HEADERS, RUN_HEADERS, OutputColumn, answer_fields, normalised, place_columns
 from .errors_sheet import errors_of
-from .keeping import Addition, Kept, look_at, write_kept
+from .keeping import Addition, Kept, look_at, rehearse, write_kept
 from .reading import Cell, Sheet, read_sheet
 from .writing import Table, sheet_name, write_tables
 
@@ -26,7 +25,7 @@ def write_workbook(store: RunStore, out: Path) -> list[str]:
     with store.snapshot(), store.source() as source:
         sheet = read_sheet(source, manifest.sheet, manifest.question_column, manifest.header_row)
         kept = look_at(source, sheet) if manifest.keep_format else None
-        columns = _columns(sheet, manifest, kept)
+        columns = _columns(sheet, manifest.sampling.n, manifest.served_name, manifest.overwrite, kept)
         answers = _answers(store, sheet, [column.field for column in columns])
         if kept is not None:
             tables = _added(store, sheet, kept.names)
@@ -41,13 +40,19 @@ def write_workbook(store: RunStore, out: Path) -> list[str]:
     ]
 
 
-def _columns(sheet: Sheet, manifest: Manifest, kept: Kept | None) -> list[OutputColumn]:
+def check_kept(source: Path, sheet: Sheet, overwrite: bool, samples: int) -> None:
+    """Check, before anything is asked, that our columns can be put into a workbook that is to keep its format. Raises WorkbookError."""
+    kept = look_at(source, sheet)
+    rehearse(source, sheet, kept, _additions(_columns(sheet, samples, "", overwrite, kept), sheet, kept))
+
+
+def _columns(sheet: Sheet, samples: int, served_name: str, overwrite: bool, kept: Kept | None) -> list[OutputColumn]:
     filled = [any(row[i] != "" for row in sheet.rows) for i in range(len(sheet.headers))]
     filled[sheet.question_column] = True
     if kept is not None:
         filled = [holds or place in kept.survey.unseen for place, holds in enumerate(filled)]
-    overwrite = manifest.overwrite and normalised(sheet.headers[sheet.question_column]) not in answer_fields(manifest.sampling.n)
-    return place_columns(answer_fields(manifest.sampling.n), sheet.headers, filled, manifest.served_name, overwrite)
+    overwrite = overwrite and normalised(sheet.headers[sheet.question_column]) not in answer_fields(samples)
+    return place_columns(answer_fields(samples), sheet.headers, filled, served_name, overwrite)
 
 
 def _places(columns: Sequence[OutputColumn], first_new: int) -> list[int]:

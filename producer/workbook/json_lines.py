@@ -7,10 +7,11 @@ from typing import Any
 from workers.contract.errors import WorkbookError
 
 from .cells import Cell, Grid
-from .delimited import encoding_of
+from .charsets import encoding_of
 
 #: Whole numbers from here on are kept as text: a spreadsheet would round them.
 _EXACT = 2**53
+_MOST_DIGITS = 4000
 
 
 def read_json_lines(path: Path) -> Grid:
@@ -29,6 +30,11 @@ def read_json_lines(path: Path) -> Grid:
             rows.append(row)
     rows[0] = [whole_text(key) for key in places]
     return rows
+
+
+def parse(text: str) -> Any:
+    """Return what JSON says; a whole number of more digits than Python counts as text. Raises ValueError, RecursionError."""
+    return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) <= _MOST_DIGITS else digits)
 
 
 def as_cell(value: Any) -> Cell:
@@ -53,7 +59,7 @@ def whole_text(text: str) -> str:
 
 def _object(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        value = json.loads(line)
+        value = parse(line)
     except (ValueError, RecursionError) as error:
         why = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else type(error).__name__
         raise WorkbookError(f"{path}: line {number} is not JSON ({why})") from error

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from workers.contract.errors import WorkbookError
 
 from .cells import Cell, Grid, as_text, is_filled
+from .charsets import encoding_of, name_of
 from .columns import ERRORS_HEADERS, find_question_column
 from .delimited import read_delimited
 from .formats import Format, format_of
@@ -15,7 +16,7 @@ from .old_excel import OldWorkbook
 from .parquet import read_parquet
 from .spreadsheets import Workbook
 
-__all__ = ["Cell", "Sheet", "as_text", "read_sheet"]
+__all__ = ["Cell", "Sheet", "as_text", "read_sheet", "text_encoding"]
 
 
 class Sheet(NamedTuple):
@@ -28,10 +29,12 @@ class Sheet(NamedTuple):
     question_column: int
     #: The number that a spreadsheet program shows beside the header, from 1.
     header_row: int = 1
+    #: The rows that are totals of a table, and hold no question whatever stands there.
+    totals: frozenset[int] = frozenset()
 
     def questions(self) -> list[str]:
         """Return the question of every row as text; empty where there is none."""
-        return [as_text(row[self.question_column]) for row in self.rows]
+        return ["" if number in self.totals else as_text(row[self.question_column]) for number, row in enumerate(self.rows)]
 
     def shown_row(self, row: int) -> int:
         """Return the number that a spreadsheet program shows beside a data row of the source."""
@@ -57,12 +60,17 @@ def read_sheet(path: Path, sheet: str | None = None, question_column: str | None
             return _as_sheet(path, path.stem, _trimmed(grid), question_column, 1)
 
 
+def text_encoding(path: Path) -> str | None:
+    """Return what a file is encoded in if it is text, and not in UTF-8."""
+    return name_of(encoding_of(path)) if format_of(path) in (Format.DELIMITED, Format.JSON_LINES) else None
+
+
 def _read_workbook(path: Path, kind: Format, sheet: str | None, question_column: str | None, header_row: int | None) -> Sheet:
     workbook = OldWorkbook(path) if kind is Format.XLS else Workbook.open(path, kind)
     if sheet is not None:
         if sheet not in workbook.names:
             raise WorkbookError(f"{path} has no sheet {sheet!r}; it has: {_listed(workbook.names)}")
-        return _as_sheet(path, sheet, _trimmed(workbook.grid(sheet)), question_column, header_row)
+        return _without_totals(workbook, _as_sheet(path, sheet, _trimmed(workbook.grid(sheet)), question_column, header_row))
     candidates: dict[str, Grid] = {}
     filled: tuple[str, Grid] | None = None
     for name in workbook.visible:
@@ -77,7 +85,14 @@ def _read_workbook(path: Path, kind: Format, sheet: str | None, question_column:
     if len(candidates) > 1:
         raise WorkbookError(f"{path} has questions on {len(candidates)} sheets; choose one with --sheet: {_listed(list(candidates))}")
     name, grid = next(iter(candidates.items()), filled)
-    return _as_sheet(path, name, grid, question_column, header_row)
+    return _without_totals(workbook, _as_sheet(path, name, grid, question_column, header_row))
+
+
+def _without_totals(workbook: Workbook | OldWorkbook, sheet: Sheet) -> Sheet:
+    if isinstance(workbook, OldWorkbook):
+        return sheet
+    found = [total for total in workbook.total_rows(sheet.name) if total.first <= sheet.question_column <= total.last]
+    return sheet._replace(totals=frozenset(total.row - sheet.header_row for total in found))
 
 
 def _trimmed(grid: Grid) -> Grid:

@@ -21,11 +21,12 @@ from python_calamine import (
 
 from workers.contract.errors import WorkbookError
 
-from .cells import Cell, CellError, Grid, tidy
+from .cells import Cell, Grid, tidy
 from .formats import Format
 from .ods_xml import measure_ods
 from .packages import Package
 from .sheet_xml import Extent, measure, sheet_parts
+from .totals import TotalRow, total_rows
 
 #: calamine lays a sheet out as a full grid, 32 bytes a cell, and ends the process where there is no room. Up to so many cells that
 #: is fine however empty they are, up to so many if a tenth of them hold something, and beyond not at all.
@@ -80,9 +81,14 @@ class Workbook:
         convert = _from_ods if self._kind is Format.ODS else tidy
         for i, row in enumerate(rows):
             rows[i] = [convert(cell) for cell in row]
-        for (row_number, column), error_text in (extent.errors if extent else {}).items():
-            _put(rows, row_number, column, error_text)
+        for (row_number, column), text in (extent.corrected if extent else {}).items():
+            _put(rows, row_number, column, text)
         return rows
+
+    def total_rows(self, name: str) -> list[TotalRow]:
+        """Return the total rows of the tables on a sheet."""
+        part = self._parts.get(name)
+        return total_rows(self._package, part) if self._package and part else []
 
     def _extent(self, name: str) -> Extent | None:
         if self._kind is Format.ODS:
@@ -111,7 +117,7 @@ def _put(rows: Grid, row: int, column: int, text: str) -> None:
         return  # errors below the last value are what a formula that was filled down left
     line = rows[row]
     line.extend([""] * (column + 1 - len(line)))
-    line[column] = CellError(text)
+    line[column] = text
 
 
 def _from_ods(cell: Cell) -> Cell:

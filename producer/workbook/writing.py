@@ -13,7 +13,7 @@ from xlsxwriter.worksheet import Worksheet
 
 from workers.contract.errors import WorkbookError
 
-from .cells import Cell, as_text
+from .cells import Cell, CellError, as_text
 from .replacing import check_place, replacing
 
 #: Excel's limits: UTF-16 units in a cell, rows of a sheet with its header, columns, UTF-16 units in a sheet's name.
@@ -30,6 +30,8 @@ _DATE_FORMATS = {
     datetime.time: "hh:mm:ss",
     datetime.timedelta: "[h]:mm:ss",
 }
+#: The errors that a cell of an .xlsx can hold; those of other programs are written as text.
+_ERRORS = ("#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#N/A", "#GETTING_DATA")
 #: Widths of columns with long text and of others, in characters.
 WIDE, NARROW = 60, 14
 
@@ -112,6 +114,12 @@ class _LiteralSheet(Worksheet):  # type: ignore[misc]  # XlsxWriter has no types
     def _xml_number_element(self, number: float, attributes: Sequence[tuple[str, str]] = ()) -> None:
         super()._xml_number_element(_Exact(number), attributes)
 
+    def _xml_formula_element(self, _: str, result: str, attributes: Sequence[tuple[str, str]] = ()) -> None:
+        # XlsxWriter knows errors as results of formulas only; we write no formula, and read formulas by their results
+        self._xml_start_tag("c", attributes)
+        self._xml_data_element("v", result)
+        self._xml_end_tag("c")
+
     @staticmethod
     def _escape_control_characters(data: Any) -> Any:
         return escape_controls(data) if isinstance(data, str) else data
@@ -147,6 +155,8 @@ def _write_cell(sheet: Any, row: int, column: int, cell: Cell, text_format: Any,
     match cell:
         case "":
             return 0
+        case CellError() if cell in _ERRORS:
+            return int(sheet.write_formula(row, column, f"={cell}", text_format, str(cell)))
         case str():
             return int(sheet.write_string(row, column, cut_for_excel(cell), text_format))
         case bool():
