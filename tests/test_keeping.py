@@ -95,14 +95,15 @@ def check_lists(path: Path) -> None:
     """Every sheet, relationship and content type of a package must lead to a part, or Excel offers to repair it."""
     content = parts(path)
     for element in ElementTree.fromstring(content["[Content_Types].xml"]).iterfind("{*}Override"):
-        assert element.attrib["PartName"].lstrip("/") in content
+        assert element.attrib["PartName"].lstrip("/").lower() in {name.lower() for name in content}
     for name in (name for name in content if name.endswith(".rels")):
         folder = posixpath.dirname(posixpath.dirname(name))
         relations = ElementTree.fromstring(content[name])
         assert len({relation.attrib["Id"] for relation in relations}) == len(relations)
         for relation in relations:
             if relation.get("TargetMode") != "External":
-                assert posixpath.normpath(posixpath.join("/", folder, relation.attrib["Target"])).lstrip("/") in content
+                target = posixpath.normpath(posixpath.join("/", folder, relation.attrib["Target"])).lstrip("/")
+                assert target.lower() in {name.lower() for name in content}
     for name in (name for name in content if name.startswith("xl/worksheets/sheet")):
         rows = ElementTree.fromstring(content[name]).findall("{*}sheetData/{*}row")
         numbers = [int(row.attrib["r"]) for row in rows if "r" in row.attrib]

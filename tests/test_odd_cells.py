@@ -277,7 +277,7 @@ def test_a_list_that_cannot_be_extended_is_refused_before_anything_is_asked(tmp_
         recoded = package.read(part).decode().replace("UTF-8", "UTF-16").encode("utf-16")
     repack(source, {part: lambda _: recoded})
 
-    with pytest.raises(WorkbookError, match="--keep-format|damaged"):
+    with pytest.raises(WorkbookError, match=r"--keep-format|damaged"):
         begin_run(tmp_path / "home", source, keep_format=True)
 
     assert not (tmp_path / "home").exists()

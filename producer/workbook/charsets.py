@@ -24,6 +24,8 @@ def encoding_of(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(_CHUNK)
     if head.startswith(_BYTE_ORDER_MARKS):
+        if not _can_be(path, "utf-16"):
+            raise WorkbookError(f"{path} is damaged: it says that it is UTF-16, and is not; save it as UTF-8")
         return "utf-16"
     if _JIS.search(head) and _can_be(path, "iso2022_jp"):
         return "iso2022_jp"

@@ -43,14 +43,11 @@ def read_delimited(path: Path, question_column: str | None, header_row: int | No
 @contextmanager
 def _opened(path: Path, encoding: str) -> Iterator[tuple[IO[str], str | None]]:
     """Open the text behind a first line such as ``sep=;``, by which Excel is told the delimiter; it is no row in Excel either."""
-    try:
-        with path.open(encoding=encoding, newline="") as file:
-            told = _SEP_LINE.fullmatch(file.readline(8))
-            if told is None:
-                file.seek(0)
-            yield file, told[1] if told else None
-    except UnicodeError as error:
-        raise WorkbookError(f"{path} is damaged: it says that it is {encoding}, and is not; save it as UTF-8") from error
+    with path.open(encoding=encoding, newline="") as file:
+        told = _SEP_LINE.fullmatch(file.readline(8))
+        if told is None:
+            file.seek(0)
+        yield file, told[1] if told else None
 
 
 def _rows(path: Path, encoding: str, delimiter: str, lines: Callable[[IO[str]], Iterator[str]], *, strict: bool) -> Grid:

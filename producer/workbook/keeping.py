@@ -2,6 +2,7 @@
 
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,7 +40,7 @@ class Addition(NamedTuple):
 
 def check_keeping(source: Path, out: Path | None = None) -> None:
     """Check that a source can keep its format, and that the output is named like it. Raises WorkbookError."""
-    with opened_package(source) as package:
+    with _explaining_damage(source), opened_package(source) as package:
         suffix = package.suffix
         if out is not None and out.suffix.lower() != suffix:
             raise WorkbookError(f"the output {out} must end in {suffix}, as what the source is: --keep-format keeps its kind")
@@ -47,7 +48,7 @@ def check_keeping(source: Path, out: Path | None = None) -> None:
 
 def look_at(source: Path, sheet: Sheet) -> Kept:
     """Look through a workbook that is to keep its format. Raises WorkbookError."""
-    with opened_package(source) as package:
+    with _explaining_damage(source), opened_package(source) as package:
         part = _part_of(package, sheet.name).part
         found = survey(package.chunks(part), sheet.header_row, len(sheet.rows), part)
         return Kept(found, tuple(known.name for known in package.sheets))
@@ -55,7 +56,7 @@ def look_at(source: Path, sheet: Sheet) -> Kept:
 
 def rehearse(source: Path, sheet: Sheet, kept: Kept, columns: Sequence[Addition]) -> None:
     """Do all that writing does, but write nothing. Raises WorkbookError where writing would, but for what happens to a disk."""
-    with opened_package(source) as package:
+    with _explaining_damage(source), opened_package(source) as package:
         changes = _changes(package, sheet, kept, columns, [[""] * len(columns)] * len(sheet.rows), [Table("Run", ["what"], [])])
         for part in changes.replaced.values():
             for _ in part:
@@ -74,6 +75,18 @@ def write_kept(
         with replacing(out) as work:
             package.copy(work, changes.replaced, changes.added, changes.dropped)
         return [_SIGNED] if package.is_signed() else []
+
+
+@contextmanager
+def _explaining_damage(source: Path) -> Iterator[None]:
+    """Say in plain words what of a package cannot be, such as numbers that are none. Here, where nothing but the package can be wrong."""
+    try:
+        yield
+    except (ValueError, LookupError, OverflowError) as error:
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WorkbookError(
+            f"--keep-format: {source} is a damaged workbook ({what}); open it in a spreadsheet program and save it anew"
+        ) from error
 
 
 class _Changes(NamedTuple):

@@ -53,7 +53,7 @@ class Package:
                     if got > size:
                         raise WorkbookError(f"{self.path} unpacks to more than it says: that is no workbook but a zip bomb")
                     yield chunk
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, NotImplementedError) as error:
             raise WorkbookError(
                 f"{self.path} is a damaged workbook ({error}); open it in a spreadsheet program and save it anew"
             ) from error
