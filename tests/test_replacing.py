@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from producer.runs import RunStore
-from producer.workbook.assembly import write_workbook
 from producer.workbook.replacing import check_place, replacing
 from producer.workbook.writing import check_writable
 from tests.conftest import Kotae, make_workbook, stopped_in_the_end
@@ -21,38 +20,52 @@ from workers.contract.errors import WorkbookError
 
 KILLS = 50
 
-#: Writes a run's workbook in one process after the other, and kills the Nth at N fiftieths of its way, counted in calls.
+#: Writes a run's workbook in one process after the other, each into a folder of its own, and kills them: most at even distances on
+#: their way, counted in calls, the others one call apart around the moment in which the file changes.
 KILLER = """if True:
     import os, signal, sys
     from pathlib import Path
     from producer.runs import RunStore
     from producer.workbook.assembly import write_workbook
-    home, run_id, out, kills = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
-    calls = 0
-    def write(last):
-        def count(*_):
-            global calls
-            calls += 1
-            if calls == last:
-                os.kill(os.getpid(), signal.SIGKILL)
+    home, run_id, folder, kills = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
+    before = b"the only copy"
+    def write(name, at_each_call):
+        out = folder / name / "out.xlsx"
+        if not out.exists():
+            out.parent.mkdir()
+            out.write_bytes(before)
         with RunStore.open(home, run_id, writing=False) as store:
-            sys.setprofile(count)
+            sys.setprofile(lambda *_: at_each_call(out))
             write_workbook(store, out)
             sys.setprofile(None)
-    before = out.read_bytes()
-    write(-1)  # once to load what is loaded once, and once to count
-    calls = 0
-    write(-1)
-    after, whole = out.read_bytes(), calls
-    for number in range(kills):
-        out.write_bytes(before)
+        return out
+    calls, changed = 0, 0
+    def look(out):
+        global calls, changed
+        calls += 1
+        if not changed and out.stat().st_size != len(before):
+            changed = calls
+    after = write("warm", lambda _: None).read_bytes()  # what is loaded once is loaded
+    process = os.fork()  # as those that will be killed
+    if not process:
+        write("look", look)
+        (folder / "counted").write_text(f"{calls} {changed}")
+        os._exit(0)
+    os.waitpid(process, 0)
+    calls, changed = map(int, (folder / "counted").read_text().split())
+    spread = [1 + calls * number // kills for number in range(kills * 3 // 5)]
+    for number, last in enumerate([*spread, *range(changed - kills // 5, changed + kills - kills * 3 // 5 - kills // 5)]):
+        name = f"{number:04}"
         process = os.fork()
         if not process:
-            calls = 0
-            write(1 + whole * number // kills)
+            left = iter(range(last - 1, -1, -1))
+            write(name, lambda _: next(left) or os.kill(os.getpid(), signal.SIGKILL))
             os._exit(0)
         _, status = os.waitpid(process, 0)
+        out = folder / name / "out.xlsx"
         state = {before: "before", after: "after"}.get(out.read_bytes(), "damaged")
+        if number % 10 == 5:
+            write(name, lambda _: None)
         print(os.WTERMSIG(status), state, len(list(out.parent.iterdir())) - 1)
 """
 
@@ -70,21 +83,16 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
 def test_fifty_killed_writers_leave_the_file_before_as_it_was(tmp_path: Path, store: RunStore, keep_format: bool) -> None:
     """Wherever a writer is killed, the file is the old one or the new one; and the next writer clears away what it left."""
     store.update(keep_format=keep_format)
-    folder = tmp_path / "out"
-    folder.mkdir()
-    out = folder / "out.xlsx"
-    out.write_bytes(b"the only copy")
-    command = [sys.executable, "-c", KILLER, store.path.parent.parent, store.manifest.run_id, out, str(KILLS)]
+    command = [sys.executable, "-c", KILLER, store.path.parent.parent, store.manifest.run_id, tmp_path, str(KILLS)]
 
     ended = subprocess.run(command, timeout=120, capture_output=True, text=True)
 
     lines = [line.split() for line in ended.stdout.splitlines()]
     assert [line[0] for line in lines] == ["9"] * KILLS, ended.stderr
-    assert {line[1] for line in lines} <= {"before", "after"}
-    assert sum(line[1] == "before" for line in lines) > KILLS * 3 / 4
-    assert {int(line[2]) for line in lines} == {0, 1}, "a writer leaves one folder at most, and takes away the one before it"
-    write_workbook(store, out)
-    assert list(folder.iterdir()) == [out]
+    assert {line[1] for line in lines} == {"before", "after"}
+    assert sum(line[1] == "before" for line in lines) > KILLS * 3 / 5
+    assert {line[2] for line in lines[5::10]} == {"0"}
+    assert {line[2] for line in lines} == {"0", "1"}, "a writer leaves one folder at most"
 
 
 HOLDER = """if True:
