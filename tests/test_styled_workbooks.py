@@ -6,6 +6,7 @@ import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import openpyxl
 import pytest
@@ -15,7 +16,7 @@ from python_calamine import CalamineWorkbook
 
 from producer.workbook.reading import read_sheet
 from tests.test_keeping import LISTS, by_openpyxl, by_xlsxwriter, changed, check_lists, keep, parts, repack
-from tests.workbooks import answered, save_workbook, unanswered
+from tests.workbooks import answered, save_workbook, sheet_names, unanswered
 
 MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 RELATIONS = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
@@ -221,6 +222,16 @@ def prefixed(folder: Path) -> Path:
     )
 
 
+def prefix_in_each_sheet(folder: Path) -> Path:
+    """The prefix of relations is declared where it is used, as the Open XML SDK does."""
+
+    def declare(xml: bytes) -> bytes:
+        xml = xml.replace(f' xmlns:r="{RELATIONS}"'.encode(), b"", 1)
+        return re.sub(rb' r:id="(\w+)"', rb' d4p1:id="\1" xmlns:d4p1="' + RELATIONS.encode() + b'"', xml)
+
+    return repack(plain(folder), {"xl/workbook.xml": declare})
+
+
 def bare(folder: Path) -> Path:
     """Neither shared strings nor styles, as a script streams it."""
     path = folder / "in.xlsx"
@@ -309,6 +320,7 @@ WORKBOOKS: dict[str, Callable[[Path], Path]] = {
     "extensions": extensions,
     "absolute names": absolute_names,
     "prefixes": prefixed,
+    "a prefix in each sheet": prefix_in_each_sheet,
     "neither strings nor styles": bare,
     "calculated": calculated,
     "charts": charts,
@@ -348,6 +360,9 @@ def test_a_styled_workbook_keeps_everything(tmp_path: Path, make: Callable[[Path
     assert len(set(parts(out)) - known) == 2
     check_lists(out)
     check_values(source, out, name)
+    assert sheet_names(out)[: len(sheet_names(source))] == sheet_names(source)
+    for part in [part for part in parts(out) if part.endswith((".xml", ".rels"))]:
+        ElementTree.fromstring(parts(out)[part])
     assert [row[read_sheet(out, name).headers.index("outcome")] for row in read_sheet(out, name).rows[:2]] == ["answered", "failed"]
 
 
