@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCKED := --no-deps --require-hashes
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --overrides requirements/overrides.txt
 
-.PHONY: demo test chaos million check install system bench lock clean
+.PHONY: demo test chaos fuzz million check install system bench lock clean
 
 demo: system .venv/.demo  ## answer the example workbook with the demo model
 	$(BIN)/kotae run examples/questions.xlsx -o demo.xlsx --model demo --max-tokens 128 --enforce-format
@@ -15,6 +15,10 @@ test: system check  ## every check and every test
 
 chaos: system .venv/.dev  ## every fault at full size, an hour; the figures go to chaos.jsonl
 	KOTAE_CHAOS=long KOTAE_CHAOS_TABLE=$(CURDIR)/chaos.jsonl $(BIN)/python -m pytest -n0 --timeout 3000 tests/chaos
+
+fuzz: system .venv/.dev  ## ten minutes of damaged workbooks, other ones each time; findings are kept in fuzz-findings
+	KOTAE_FUZZ=$${KOTAE_FUZZ:-600} KOTAE_FUZZ_SEED=$${KOTAE_FUZZ_SEED:-$$(date +%s)} KOTAE_FUZZ_FINDINGS=$(CURDIR)/fuzz-findings \
+		$(BIN)/python -m pytest -n0 -s tests/fuzz
 
 million: .venv/.dev  ## a million rows through the echo engine, an hour and a half on two cores
 	$(BIN)/python -m benchmarks.echo_rows --rows 1000000 --workers 2 --window 20000 --delay 0.1

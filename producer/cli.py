@@ -13,7 +13,7 @@ from workers.contract.command_line import complain, parse_values, run_command_li
 from workers.contract.errors import KotaeError
 
 from .interrupt import interruptible
-from .options import AskOptions, DeskOptions, LocalOptions, seconds, spread
+from .options import AskOptions, DeskOptions, LocalOptions, PartialEvery, seconds, spread
 
 if TYPE_CHECKING:
     from .commands import Target
@@ -61,17 +61,20 @@ def run_workbook(
     model: Model = None,
     adapter: Adapter = None,
     wait_for_worker: Annotated[str, typer.Option(envvar="KOTAE_WAIT_FOR_WORKER", help="How long to wait for a worker: 30s, 2m.")] = "2m",
+    partial_every: PartialEvery = None,
 ) -> None:
     """Answer a workbook and write another one with the answers. Run again, it resumes.
 
     Without --broker: on an embedded server, with local workers, one per GPU or one on the CPU.
     """
     from . import commands
+    from .partial import Output
 
     patience = seconds("--wait-for-worker", wait_for_worker)
     ending = ".xlsm" if ask.keep_format and workbook.suffix.lower() == ".xlsm" else ".xlsx"
     out = output or Path(f"{workbook.stem}-answers{ending}")
-    raise typer.Exit(commands.run(workbook, ask, _target(broker, model, adapter, local), out, patience, _desk(desk)))
+    target = _target(broker, model, adapter, local)
+    raise typer.Exit(commands.run(workbook, ask, target, Output(out, _every(partial_every)), patience, _desk(desk)))
 
 
 @cli.command()
@@ -96,9 +99,13 @@ def submit(
 @cli.command()
 @spread
 def retry(
-    run: Run,
+    run: Annotated[
+        str, typer.Argument(help="The run's id or its beginning, 'last', or a workbook of the run: its sheet Errors says which rows.")
+    ],
     desk: DeskOptions,
-    output: CollectedOutput,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", envvar="KOTAE_OUTPUT", help="The workbook to write; of a workbook NAME-retried.xlsx.")
+    ] = None,
     broker: Broker = None,
     malformed: Annotated[bool, typer.Option("--malformed", envvar="KOTAE_MALFORMED", help="Also replies that broke the format.")] = False,
     truncated: Annotated[bool, typer.Option("--truncated", envvar="KOTAE_TRUNCATED", help="Also replies cut off at max-tokens.")] = False,
@@ -107,14 +114,15 @@ def retry(
     ] = None,
     ledger: Annotated[Path | None, typer.Option(envvar="KOTAE_LEDGER", help="As in run.")] = None,
     wait_for_worker: Annotated[str, typer.Option(envvar="KOTAE_WAIT_FOR_WORKER", help="How long to wait for a worker: 30s, 2m.")] = "2m",
+    partial_every: PartialEvery = None,
 ) -> None:
     """Ask the rows of a run anew that failed, timed out or were rejected, and write its workbook."""
-    from . import commands
+    from . import anew, commands
 
     _warn(broker)
-    again = commands.Again(malformed, truncated, temperature)
+    again = anew.Again(malformed, truncated, temperature)
     patience = seconds("--wait-for-worker", wait_for_worker)
-    raise typer.Exit(commands.retry(run, again, broker, ledger, output, patience, _desk(desk)))
+    raise typer.Exit(commands.retry(run, again, broker, ledger, output, _every(partial_every), patience, _desk(desk)))
 
 
 @cli.command()
@@ -144,12 +152,14 @@ def collect(
     output: CollectedOutput,
     broker: Broker = None,
     partial: Annotated[bool, typer.Option("--partial", envvar="KOTAE_PARTIAL", help="Do not wait: write what there is by now.")] = False,
+    partial_every: PartialEvery = None,
 ) -> None:
     """Wait for a run that was submitted, and write its workbook."""
     from . import manage
+    from .partial import Output
 
     _warn(broker)
-    raise typer.Exit(manage.collect(run, broker, output, partial, _desk(desk)))
+    raise typer.Exit(manage.collect(run, broker, Output(output, _every(partial_every)), partial, _desk(desk)))
 
 
 @cli.command()
@@ -197,6 +207,10 @@ def _target(broker: str | None, model: str | None, adapter: str | None, local: L
 
     _warn(broker)
     return Target(broker, model, adapter, local.engine, parse_values("--engine-arg", local.engine_arg or []), local.ledger)
+
+
+def _every(text: str | None) -> float | None:
+    return None if text is None else seconds("--partial-every", text)
 
 
 def _warn(broker: str | None) -> None:

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-
 from workers.contract.broker import broker_settings, sent_key
 from workers.contract.errors import BrokerError, UserError
-from workers.contract.messages import UNANSWERED, Answer, ModelIdentity, Outcome, Presence, Sampling
+from workers.contract.messages import Answer, ModelIdentity, Outcome, Presence
 
+from .anew import Again, listed_in, reopen
 from .asking import adapters_of, own_words
 from .desk import Desk, finish, summary
 from .detach import detach
@@ -19,6 +18,7 @@ from .feed import Feeder
 from .local import LocalFleet, LocalModel, choose_model, local_fleet
 from .manage import check_output, open_run_by_name, questions_in, refuse_to_overwrite_the_source
 from .options import AskOptions
+from .partial import Output, PartialWorkbooks
 from .prepare import Plan, make_plan, open_run, questions_of
 from .progress import RunProgress, duration, waiting_line
 from .questions import Questions, is_asked, render
@@ -27,18 +27,11 @@ from .runs import RunStore
 from .submit import rows_of
 from .transport import Transport
 from .workbook.keeping import check_keeping
+from .workbook.reading import text_encoding
 from .workbook.writing import check_writable
 
 #: Lines of the first prompt that are shown before anything is sent.
 _PROMPT_LINES = 20
-
-
-class Again(NamedTuple):
-    """Which rows ``retry`` asks anew beside those without a reply, and how."""
-
-    malformed: bool
-    truncated: bool
-    temperature: float | None
 
 
 class Target(NamedTuple):
@@ -52,8 +45,9 @@ class Target(NamedTuple):
     ledger: Path | None
 
 
-def run(workbook: Path, ask: AskOptions, target: Target, out: Path, wait_for_worker: float, desk: Desk) -> int:
+def run(workbook: Path, ask: AskOptions, target: Target, output: Output, wait_for_worker: float, desk: Desk) -> int:
     """Answer a workbook: submit, wait, write. Run again, it resumes."""
+    out = output.path
     refuse_to_overwrite_the_source(workbook, out)
     check_writable(out, ask.keep_format)
     plan = make_plan(workbook, ask)
@@ -62,9 +56,9 @@ def run(workbook: Path, ask: AskOptions, target: Target, out: Path, wait_for_wor
     began = time.monotonic()
     if target.broker is None:
         local = choose_model(target.model, target.engine, target.engine_args, target.adapter)
-        store = _run_locally(plan, local, target, desk)
+        store = _run_locally(plan, local, target, output, desk)
     else:
-        store = _run_on_broker(plan, target, wait_for_worker, desk)
+        store = _run_on_broker(plan, target, output, wait_for_worker, desk)
     with store:
         return finish(store, out, desk, time.monotonic() - began)
 
@@ -95,37 +89,33 @@ def submit(workbook: Path, ask: AskOptions, target: Target, detached: bool, desk
         return 0
 
 
-def retry(name: str, again: Again, broker: str | None, ledger: Path | None, out: Path, wait_for_worker: float, desk: Desk) -> int:
-    """Ask the rows of a run anew that failed, timed out or were rejected, and write its workbook."""
+def retry(
+    name: str,
+    again: Again,
+    broker: str | None,
+    ledger: Path | None,
+    out: Path | None,
+    every: float | None,
+    wait_for_worker: float,
+    desk: Desk,
+) -> int:
+    """Ask the rows of a run anew that failed, timed out or were rejected, and write its workbook.
+
+    A workbook that stands in place of the run's name says by its sheet Errors which of them.
+    """
     began = time.monotonic()
-    with open_run_by_name(desk.home, name) as store:
+    listed = listed_in(Path(name), desk) if Path(name).suffix else None
+    if out is None:
+        if listed is None:
+            raise UserError("name the workbook to write with -o")
+        out = Path(f"{Path(name).stem}-retried{Path(name).suffix}")
+    with open_run_by_name(desk.home, listed.run_id if listed else name) as store:
         check_output(store, out)
-        _reopen(store, again, desk)
+        reopen(store, again, listed, desk)
         if not store.is_finished():
             with _connected(store, broker, ledger, wait_for_worker, desk) as (transport, check):
-                _feed(store, questions_in(store), transport, desk, check)
+                _feed(store, questions_in(store), transport, desk, check, output=Output(out, every))
         return finish(store, out, desk, time.monotonic() - began)
-
-
-def _reopen(store: RunStore, again: Again, desk: Desk) -> None:
-    manifest, told = store.manifest, "" if again.temperature is None else f" at temperature {again.temperature:g}"
-    if not store.is_finished():
-        if not store.reopened():
-            raise UserError(f"run {manifest.run_id} is not finished: resume or collect it, or cancel it, before rows are asked anew")
-        desk.say("an earlier retry was interrupted; it is finished first")
-        return
-    try:
-        Sampling.model_validate(manifest.sampling.model_dump() | ({} if again.temperature is None else {"temperature": again.temperature}))
-    except ValidationError as error:
-        raise UserError(f"--temperature {again.temperature}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
-    outcomes = UNANSWERED | ({Outcome.MALFORMED} if again.malformed else set()) | ({Outcome.TRUNCATED} if again.truncated else set())
-    counts = store.reopen(outcomes, again.temperature)
-    if not counts:
-        desk.say(f"run {manifest.run_id} has no row to ask anew")
-        return
-    line = f"{sum(counts.values())} rows ({', '.join(f'{n} {outcome}' for outcome, n in counts.items())}){told}"
-    store.update(retries=(*manifest.retries, line))
-    desk.say(f"asking anew: {line}")
 
 
 @contextlib.contextmanager
@@ -145,7 +135,7 @@ def _connected(
             yield transport, lambda: None
 
 
-def _run_locally(plan: Plan, local: LocalModel, target: Target, desk: Desk) -> RunStore:
+def _run_locally(plan: Plan, local: LocalModel, target: Target, output: Output, desk: Desk) -> RunStore:
     adapter = local.adapter[0] if local.adapter else None
     known = None if plan.options.fresh else RunStore.open(desk.home, plan.run_id(local.served_name, adapter), writing=False)
     if known is not None:
@@ -165,7 +155,7 @@ def _run_locally(plan: Plan, local: LocalModel, target: Target, desk: Desk) -> R
         store = open_run(plan, desk.home, local.served_name, adapter, local)
         try:
             _reuse(plan, store, transport, workers, desk)
-            _feed(store, questions_of(plan, store), transport, desk, fleet.check)
+            _feed(store, questions_of(plan, store), transport, desk, fleet.check, output=output)
         except BaseException:
             store.close()
             raise
@@ -180,7 +170,7 @@ def _local_transport(local: LocalModel, ledger: Path | None, desk: Desk) -> Iter
         yield transport, workers, fleet
 
 
-def _run_on_broker(plan: Plan, target: Target, wait_for_worker: float, desk: Desk) -> RunStore:
+def _run_on_broker(plan: Plan, target: Target, output: Output, wait_for_worker: float, desk: Desk) -> RunStore:
     with contextlib.closing(Transport(broker_settings(target.broker))) as transport:
         served_name = _served_name(transport, target.model)
         known = None if plan.options.fresh else RunStore.open(desk.home, plan.run_id(served_name, target.adapter), writing=False)
@@ -195,7 +185,7 @@ def _run_on_broker(plan: Plan, target: Target, wait_for_worker: float, desk: Des
         store = _opened(plan, served_name, target, transport, workers, desk)
         try:
             if not _nothing_left(plan, store):
-                _feed(store, questions_of(plan, store), transport, desk)
+                _feed(store, questions_of(plan, store), transport, desk, output=output)
         except BaseException:
             store.close()
             raise
@@ -210,14 +200,17 @@ def _feed(
     check: Callable[[], None] = lambda: None,
     *,
     until_sent: bool = False,
+    output: Output | None = None,
 ) -> None:
     if store.manifest.queue is None:
         store.update(queue=transport.emptiest_queue(store.manifest.served_name, store.manifest.run_id))
-    with RunProgress(desk.console, store.tally()) as progress:
+    partial = PartialWorkbooks(store.manifest.run_id, output, desk)
+    with RunProgress(desk.console, store.tally()) as progress, partial:
 
         def watch(answers: list[Answer]) -> None:
             check()
             progress.watch(answers)
+            partial.look()
 
         try:
             Feeder(transport, store, questions, store.manifest.window, desk.say).run(watch, until_sent=until_sent)
@@ -315,6 +308,8 @@ def _show_first_prompt(plan: Plan, desk: Desk) -> None:
         raise UserError(f"sheet {plan.sheet.name!r} of {plan.workbook} has no question in any row")
     if plan.sheet.header_row > 1 and plan.options.header_row is None:
         desk.say(f"the header is row {plan.sheet.header_row}; what stands above it is not asked (--header-row names another row)")
+    if encoding := text_encoding(plan.workbook):
+        desk.say(f"{plan.workbook} is not UTF-8: it is read as {encoding}")
     lines = [f"{m.role}: {line}" for m in render(first, plan.system_prompt) for line in m.content.strip("\n").splitlines() or [""]]
     shown = lines[:_PROMPT_LINES] + ([f"… {len(lines) - _PROMPT_LINES} more lines"] if len(lines) > _PROMPT_LINES else [])
     desk.say(f"the first prompt{own_words(first)}:\n" + "\n".join(f"  │ {line}" for line in shown))

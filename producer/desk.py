@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from workers.contract.errors import UserError, WorkbookError
 from workers.contract.messages import UNANSWERED, Outcome
 
 from .manifest import Tally
+from .options import DeskOptions
 from .progress import duration, outcome_line
 from .runs import RunStore
 from .workbook.assembly import write_workbook
@@ -33,9 +35,16 @@ class Desk(NamedTuple):
 
 def finish(store: RunStore, out: Path, desk: Desk, seconds: float) -> int:
     """Write the workbook of a run, say what came of it, and return the exit code."""
-    for notice in write_workbook(store, out):
-        desk.say(f"note: {notice}")
     tally = store.tally()
+    try:
+        notices = write_workbook(store, out)
+    except UserError as error:
+        partial = " --partial" if tally.stored < tally.rows else ""
+        raise WorkbookError(
+            f"{error}; all answers are kept: kotae collect {store.manifest.run_id} -o OUT{partial}{_told(desk.home)}"
+        ) from error
+    for notice in notices:
+        desk.say(f"note: {notice}")
     desk.say(f"{outcome_line(tally)} · {duration(seconds)}")
     desk.say(f"workbook: {out}\nrun: {store.manifest.run_id} in {store.path.parent.parent}")
     desk.tell(summary(store) | {"output": str(out), "seconds": round(seconds, 1)})
@@ -63,3 +72,7 @@ def summary(store: RunStore) -> dict[str, Any]:
         "prompt_tokens": tally.prompt_tokens,
         "output_tokens": tally.output_tokens,
     }
+
+
+def _told(home: Path) -> str:
+    return "" if home == DeskOptions.home else f" --home {home}"

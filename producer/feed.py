@@ -12,7 +12,8 @@ from workers.contract.messages import Answer, Outcome
 from .collect import collect
 from .lost import LostRows
 from .questions import Questions
-from .runs import RunStore, StoreFull
+from .run_files import StoreFull
+from .runs import RunStore
 from .submit import BATCH, Sender, rows_of
 from .transport import Lease, Transport
 

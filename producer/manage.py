@@ -9,26 +9,28 @@ from rich.table import Table
 
 from workers.contract.broker import broker_settings
 from workers.contract.errors import UserError
-from workers.contract.messages import Presence
+from workers.contract.messages import Answer, Presence
 
 from .desk import Desk, finish, summary
 from .feed import Feeder
+from .partial import Output, PartialWorkbooks
 from .progress import RunProgress, outcome_line, waiting_line
 from .questions import Questions
-from .runs import RunBusy, RunStore, delete_run, find_run, list_runs
+from .run_files import RunBusy
+from .runs import RunStore, delete_run, find_run, list_runs
 from .steered import read_rows
 from .transport import LEASE, Transport
 from .workbook.keeping import check_keeping
-from .workbook.reading import read_sheet
+from .workbook.reading import Sheet, read_sheet
 from .workbook.writing import check_writable
 
 #: Seconds between two looks at a run that another process feeds.
 _LOOK = 0.5
 
 
-def collect(name: str, broker: str | None, out: Path, partial: bool, desk: Desk) -> int:
+def collect(name: str, broker: str | None, output: Output, partial: bool, desk: Desk) -> int:
     """Wait for a run that was submitted, store what comes back, and write its workbook; with ``partial``, what there is by now."""
-    began = time.monotonic()
+    began, out = time.monotonic(), output.path
     run_id = find_run(desk.home, name)
     with open_run_by_name(desk.home, run_id, writing=False) as store:
         check_output(store, out)
@@ -36,7 +38,13 @@ def collect(name: str, broker: str | None, out: Path, partial: bool, desk: Desk)
     if local and not finished and not partial:
         raise UserError(f"run {run_id} was begun without a broker: resume it by its own command, or use --partial")
     if not finished and not local:
-        _fetch(run_id, broker, partial, desk)
+        try:
+            with PartialWorkbooks(run_id, output, desk) as workbooks:
+                _fetch(run_id, broker, partial, workbooks, desk)
+        except UserError as error:
+            if not partial:
+                raise
+            desk.say(f"warning: {error}; the workbook holds what was fetched before")
     with open_run_by_name(desk.home, run_id, writing=False) as store:
         return finish(store, out, desk, time.monotonic() - began)
 
@@ -45,7 +53,7 @@ def feed(name: str, broker: str | None, desk: Desk) -> int:
     """Feed and collect a run until it is done, and write no workbook."""
     run_id = find_run(desk.home, name)
     with open_run_by_name(desk.home, run_id) as store:
-        _collect(store, broker, False, desk)
+        _collect(store, broker, False, PartialWorkbooks(run_id, None, desk), desk)
     return 0
 
 
@@ -53,16 +61,17 @@ def cancel(name: str, broker: str | None, desk: Desk) -> int:
     """Stop a run everywhere: no row of it is begun any more, running ones are aborted, and what is answered is kept."""
     run_id = find_run(desk.home, name)
     with open_run_by_name(desk.home, run_id, writing=False) as store:
-        manifest, finished = store.manifest, store.is_finished()
-    if manifest.local:
-        raise UserError(f"run {run_id} has a server and workers of its own: stop it with Ctrl-C where it runs")
+        manifest, finished, told = store.manifest, store.is_finished(), summary(store)
     if finished:
         desk.say(f"run {run_id} is finished; there is nothing to cancel")
+        desk.tell(told)
         return 0
+    if manifest.local:
+        raise UserError(f"run {run_id} has a server and workers of its own: stop it with Ctrl-C where it runs")
     with contextlib.closing(Transport(broker_settings(broker))) as transport:
         transport.raise_generation(run_id, manifest.generation)  # all workers drop its rows now
         _wait_until_let_go(transport, run_id, desk)
-        with open_run_by_name(desk.home, run_id) as store:
+        with _open_let_go(run_id, desk) as store:
             if not store.is_finished():  # nobody was at work on it
                 Feeder(transport, store, questions_in(store), manifest.window, desk.say).cancel()
             desk.say(f"run {run_id} is cancelled: {outcome_line(store.tally())}")
@@ -131,7 +140,13 @@ def questions_in(store: RunStore) -> Questions:
     manifest = store.manifest
     with store.source() as source:
         sheet = read_sheet(source, manifest.sheet, manifest.question_column, manifest.header_row)
-    return Questions(read_rows(sheet, manifest.steering, manifest.sampling), manifest, store.reopened())
+        return Questions(read_rows(sheet, manifest.steering, manifest.sampling), manifest, store.reopened())
+
+
+def sheet_of(store: RunStore) -> Sheet:
+    """Return the sheet of a run from its own copy of the workbook, without its rows."""
+    with store.source() as source:
+        return read_sheet(source, store.manifest.sheet, store.manifest.question_column, store.manifest.header_row).without_rows()
 
 
 def check_output(store: RunStore, out: Path) -> None:
@@ -149,21 +164,21 @@ def refuse_to_overwrite_the_source(source: Path, out: Path) -> None:
         raise UserError(f"the output {out} is the workbook itself; give it another name with -o")
 
 
-def _fetch(run_id: str, broker: str | None, partial: bool, desk: Desk) -> None:
+def _fetch(run_id: str, broker: str | None, partial: bool, workbooks: PartialWorkbooks, desk: Desk) -> None:
     """Bring a run home, or wait for the process that is at it already."""
     while True:
         try:
             with open_run_by_name(desk.home, run_id) as store:
-                _collect(store, broker, partial, desk)
+                _collect(store, broker, partial, workbooks, desk)
                 return
         except RunBusy as busy:
             if partial:
                 return
             desk.say(f"{str(busy).partition(';')[0]}; waiting for it")
-            _follow(run_id, desk)
+            _follow(run_id, workbooks, desk)
 
 
-def _collect(store: RunStore, broker: str | None, partial: bool, desk: Desk) -> None:
+def _collect(store: RunStore, broker: str | None, partial: bool, workbooks: PartialWorkbooks, desk: Desk) -> None:
     if store.is_finished():
         return
     with contextlib.closing(Transport(broker_settings(broker))) as transport:
@@ -172,10 +187,15 @@ def _collect(store: RunStore, broker: str | None, partial: bool, desk: Desk) -> 
             feeder.collect_once()
             return
         with RunProgress(desk.console, store.tally()) as progress:
-            feeder.run(progress.watch)
+
+            def watch(answers: list[Answer]) -> None:
+                progress.watch(answers)
+                workbooks.look()
+
+            feeder.run(watch)
 
 
-def _follow(run_id: str, desk: Desk) -> None:
+def _follow(run_id: str, workbooks: PartialWorkbooks, desk: Desk) -> None:
     """Wait until a run is finished, or until the process that was at it is no more."""
     with waiting_line(desk.console, f"run {run_id} is fed by another process …") as line:
         began = time.monotonic()
@@ -187,6 +207,7 @@ def _follow(run_id: str, desk: Desk) -> None:
             with contextlib.suppress(RunBusy), open_run_by_name(desk.home, run_id):
                 return
             line(time.monotonic() - began)
+            workbooks.look()
 
 
 def _wait_until_let_go(transport: Transport, run_id: str, desk: Desk) -> None:
@@ -195,6 +216,22 @@ def _wait_until_let_go(transport: Transport, run_id: str, desk: Desk) -> None:
         desk.say(f"{holder} is told to stop")
     while transport.holder(run_id) == holder != "" and time.monotonic() < end:
         time.sleep(_LOOK)
+
+
+def _open_let_go(run_id: str, desk: Desk) -> RunStore:
+    """Open a run that nobody feeds any more; whoever did may still be writing its workbook, and then it is finished."""
+    end = time.monotonic() + LEASE
+    while True:
+        try:
+            return open_run_by_name(desk.home, run_id)
+        except RunBusy:
+            store = open_run_by_name(desk.home, run_id, writing=False)
+            if store.is_finished():
+                return store
+            store.close()
+            if time.monotonic() > end:
+                raise
+            time.sleep(_LOOK)
 
 
 def _show_workers(workers: list[Presence], waiting: dict[str, int], desk: Desk) -> None:

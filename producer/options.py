@@ -111,6 +111,12 @@ class AskOptions:
     ] = 20_000
 
 
+#: An option of the commands that wait for a run and write its workbook.
+PartialEvery = Annotated[
+    str | None, typer.Option(envvar="KOTAE_PARTIAL_EVERY", help="Write what there is by now this often, until all is there: 30s, 5m.")
+]
+
+
 @dataclass(frozen=True)
 class LocalOptions:
     """What local workers load."""

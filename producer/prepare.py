@@ -19,8 +19,9 @@ from .sampling import make_sampling
 from .source_copy import FileCopy
 from .steered import read_rows
 from .steering import Steering, make_steering
+from .workbook.assembly import check_kept
 from .workbook.columns import answer_fields, find_question_column
-from .workbook.keeping import check_keeping, look_at
+from .workbook.keeping import check_keeping
 from .workbook.reading import Sheet, read_sheet
 from .workbook.writing import MAX_COLUMNS
 
@@ -57,7 +58,7 @@ def make_plan(workbook: Path, options: AskOptions) -> Plan:
     sheet, copy = _read(workbook, options, steering)
     if options.keep_format:
         check_keeping(workbook)
-        look_at(workbook, sheet)  # what cannot be patched is said now, not when everything is answered
+        check_kept(workbook, sheet, options.overwrite, sampling.n)  # what cannot be patched is said now, not when everything is answered
     room = MAX_COLUMNS - len(sheet.headers)
     if len(answer_fields(sampling.n)) > room:
         raise UserError(f"{workbook} has {len(sheet.headers):,} columns; an .xlsx sheet has no room for the answers beside them")
@@ -122,7 +123,7 @@ def open_run(plan: Plan, home: Path, served_name: str, adapter: str | None, loca
     store.replace_source(plan.workbook, plan.copy)
     store.update(**changing)
     store.reopen({Outcome.CANCELLED})
-    store.store(questions_of(plan, store).skipped())
+    store.store(questions_of(plan, store).skipped(plan.sheet.totals))
     return store
 
 

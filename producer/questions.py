@@ -4,7 +4,7 @@ import hashlib
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from workers.contract.messages import Answer, ChatMessage, Outcome, Question, Sampling
 
@@ -122,8 +122,9 @@ class Questions:
             own["temperature"] = again.temperature
         return self._manifest.sampling.model_copy(update=own | {"seed": seed})
 
-    def skipped(self) -> Iterator[Answer]:
-        """Yield the answers of the rows that hold no question."""
+    def skipped(self, totals: Collection[int] = ()) -> Iterator[Answer]:
+        """Yield the answers of the rows that hold no question; ``totals`` are those that a table adds up in."""
         for row in range(self._manifest.asked_rows):
             if not is_asked(self._rows[row]):
-                yield Answer(run_id=self._manifest.run_id, row=row, outcome=Outcome.SKIPPED, error="the question is empty")
+                why = "this is the total row of a table" if row in totals else "the question is empty"
+                yield Answer(run_id=self._manifest.run_id, row=row, outcome=Outcome.SKIPPED, error=why)

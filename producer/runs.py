@@ -2,22 +2,19 @@
 
 import contextlib
 import datetime
-import errno
-import fcntl
+import json
 import os
-import socket
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
-
-from pydantic import ValidationError
 
 from workers.contract.errors import UserError
 from workers.contract.messages import Answer, Completion, ModelIdentity, Outcome
 from workers.contract.replies import read_reply
 
 from .manifest import Manifest, Reopened, Tally
+from .run_files import connect, explaining, path_of, take_lock
 from .source_copy import SOURCE_TABLE, FileCopy, put_copy, replace_copy, unpacked
 
 SCHEMA_VERSION = 3
@@ -30,6 +27,8 @@ CREATE TABLE answers (
     worker TEXT NOT NULL, fingerprint TEXT NOT NULL, seconds REAL NOT NULL, stored_at TEXT NOT NULL,
     question TEXT NOT NULL, reused_from TEXT NOT NULL
 );
+-- How often a row had been asked before its answer came; absent if once.
+CREATE TABLE asked_before (row INTEGER PRIMARY KEY, times INTEGER NOT NULL);
 -- Rows that are asked anew; until their new answer comes they keep the old one. "reseed" is 0 where the seed stays.
 CREATE TABLE reopened (row INTEGER PRIMARY KEY, reseed INTEGER NOT NULL, temperature REAL);
 CREATE TABLE completions (
@@ -38,17 +37,8 @@ CREATE TABLE completions (
 ) WITHOUT ROWID;
 """
 
-
 #: Outcomes of rows that have a reply, which another seed may better.
 _REPLIED = (Outcome.ANSWERED, Outcome.MALFORMED, Outcome.TRUNCATED)
-
-
-class StoreFull(UserError):
-    """Raised when the disk has no room for an answer; nothing is lost, and storing may be tried again."""
-
-
-class RunBusy(UserError):
-    """Raised when another process is at work on a run."""
 
 
 class StoredRow(NamedTuple):
@@ -56,6 +46,8 @@ class StoredRow(NamedTuple):
 
     answer: Answer
     stored_at: str
+    #: How often the row was asked, each time until it came to an end: once, and once more for every ``retry``.
+    attempts: int
 
 
 class RunStore:
@@ -67,15 +59,15 @@ class RunStore:
     @classmethod
     def create(cls, home: Path, manifest: Manifest, source: Path, copy: FileCopy | None = None) -> Self:
         """Begin a run, or replace it. Raises UserError if another process is at work on it, or the home cannot be written."""
-        path = _path(home, manifest.run_id)
+        path = path_of(home, manifest.run_id)
         copy = copy or FileCopy(source)
-        with _explaining(path), contextlib.ExitStack() as undo:
+        with explaining(path), contextlib.ExitStack() as undo:
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock = _take_lock(path)
+            lock = take_lock(path)
             undo.callback(os.close, lock)
             work = path.with_suffix(".new")
             work.unlink(missing_ok=True)
-            db = _connect(work)
+            db = connect(work)
             db.executescript(f"PRAGMA user_version = {SCHEMA_VERSION};{SOURCE_TABLE};{_SCHEMA}")
             put_copy(db, source.name, copy)
             db.execute("INSERT INTO manifest VALUES (0, ?)", (manifest.model_dump_json(),))
@@ -84,21 +76,21 @@ class RunStore:
             for suffix in ("", "-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             work.replace(path)
-            store = cls(path, manifest, _connect(path), lock)
+            store = cls(path, manifest, connect(path), lock)
             undo.pop_all()
             return store
 
     @classmethod
     def open(cls, home: Path, run_id: str, *, writing: bool = True) -> Self | None:
         """Open a run that exists; None if it does not. Raises UserError if another process is writing it and we want to."""
-        path = _path(home, run_id)
+        path = path_of(home, run_id)
         if not path.exists():
             return None
-        with _explaining(path), contextlib.ExitStack() as undo:
-            lock = _take_lock(path) if writing else None
+        with explaining(path), contextlib.ExitStack() as undo:
+            lock = take_lock(path) if writing else None
             if lock is not None:
                 undo.callback(os.close, lock)
-            db = undo.enter_context(contextlib.closing(_connect(path)))
+            db = undo.enter_context(contextlib.closing(connect(path)))
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version != SCHEMA_VERSION:
                 raise UserError(f"the run store {path} has schema {version}, this Kotae knows {SCHEMA_VERSION}; use the Kotae that made it")
@@ -125,7 +117,7 @@ class RunStore:
             return
         reading = (changed.reply_format, changed.blank_lines)
         reread = reading != (self.manifest.reply_format, self.manifest.blank_lines)
-        with _explaining(self.path), self._db:
+        with explaining(self.path), self._db:
             self._db.execute("UPDATE manifest SET json = ?", (changed.model_dump_json(),))
             self.manifest = changed
             if reread:
@@ -139,7 +131,7 @@ class RunStore:
     def replace_source(self, source: Path, copy: FileCopy | None = None) -> None:
         """Keep this copy of the source instead: the same questions, perhaps beside other columns."""
         copy = copy or FileCopy(source)
-        with _explaining(self.path), self._db:
+        with explaining(self.path), self._db:
             replace_copy(self._db, source.name, copy)
 
     def store(self, answers: Iterable[Answer], key_of: Callable[[int], str] = lambda _: "", reused_from: str = "") -> None:
@@ -148,10 +140,14 @@ class RunStore:
         ``key_of`` gives the key by which a later run finds the same question again (see ``questions.py``).
         """
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        with _explaining(self.path), self._db:
+        with explaining(self.path), self._db:
             for answer in answers:
-                known = self._db.execute("SELECT generation FROM answers WHERE row = ?", (answer.row,)).fetchone()
+                known = self._db.execute("SELECT generation, outcome FROM answers WHERE row = ?", (answer.row,)).fetchone()
                 if known is None or known[0] < answer.generation:
+                    if known is not None and known[1] != Outcome.CANCELLED:
+                        self._db.execute(
+                            "INSERT INTO asked_before VALUES (?, 1) ON CONFLICT (row) DO UPDATE SET times = times + 1", (answer.row,)
+                        )
                     self._store_one(answer, now, key_of(answer.row), reused_from)
 
     def _store_one(self, answer: Answer, now: str, key: str, reused_from: str) -> None:
@@ -168,15 +164,19 @@ class RunStore:
             [(answer.row, k, _to_blob(c.text), c.outcome, c.finish_reason, c.output_tokens) for k, c in enumerate(answer.completions)],
         )
 
-    def reopen(self, outcomes: Collection[Outcome], temperature: float | None = None) -> dict[Outcome, int]:
-        """Have the rows of these outcomes asked anew, in a new generation; return how many there are of each.
+    def reopen(
+        self, outcomes: Collection[Outcome], temperature: float | None = None, rows: Collection[int] | None = None
+    ) -> dict[Outcome, int]:
+        """Have the rows of these outcomes, or those among ``rows``, asked anew, in a new generation; return how many there are of each.
 
         Rows that had a reply get another seed, the others what they were to have the first time.
         """
         chosen = f"FROM answers WHERE row < ? AND outcome IN ({_places(len(outcomes))}) AND row NOT IN (SELECT row FROM reopened)"
-        given = (self.manifest.asked_rows, *outcomes)
+        given: tuple[Any, ...] = (self.manifest.asked_rows, *outcomes)
+        if rows is not None:
+            chosen, given = f"{chosen} AND row IN (SELECT value FROM json_each(?))", (*given, json.dumps(sorted(rows)))
         generation = self.manifest.generation + 1
-        with _explaining(self.path), self._db:
+        with explaining(self.path), self._db:
             counts = dict(self._db.execute(f"SELECT outcome, count(*) {chosen} GROUP BY outcome", given))
             self._db.execute(
                 f"INSERT INTO reopened SELECT row, CASE WHEN outcome IN ({_places(len(_REPLIED))}) THEN ? ELSE 0 END, ? {chosen}",
@@ -192,7 +192,7 @@ class RunStore:
 
     def store_model(self, fingerprint: str, identity: ModelIdentity) -> None:
         """Keep which model a fingerprint stands for."""
-        with _explaining(self.path), self._db:
+        with explaining(self.path), self._db:
             self._db.execute("INSERT OR REPLACE INTO models VALUES (?, ?)", (fingerprint, identity.model_dump_json()))
 
     def models(self) -> dict[str, ModelIdentity]:
@@ -238,6 +238,15 @@ class RunStore:
         last: str | None = self._db.execute("SELECT max(stored_at) FROM answers").fetchone()[0]
         return last
 
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """See the run as it is now for a while, whatever another process stores meanwhile."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._db.rollback()
+
     def source(self) -> contextlib.AbstractContextManager[Path]:
         """Give the copy of the source as a file of the source's own name."""
         return unpacked(self._db)
@@ -245,7 +254,8 @@ class RunStore:
     def _rows(self, before: int, outcomes: Collection[Outcome] = tuple(Outcome)) -> Iterator[StoredRow]:
         query = (
             "SELECT answers.row, generation, answers.outcome, error, prompt_tokens, worker, fingerprint, seconds, stored_at,"
-            " sample, text, finish_reason, output_tokens FROM answers LEFT JOIN completions USING (row)"
+            " coalesce(times, 0), sample, text, finish_reason, output_tokens"
+            " FROM answers LEFT JOIN completions USING (row) LEFT JOIN asked_before USING (row)"
             f" WHERE answers.row < ? AND answers.outcome IN ({_places(len(outcomes))}) ORDER BY answers.row, sample"
         )
         head: tuple[Any, ...] | None = None
@@ -255,8 +265,8 @@ class RunStore:
                 yield self._stored_row(head, completions)
                 completions = []
             head = record
-            if record[9] is not None:
-                completions.append(self._completion(_from_blob(record[10]), record[11], record[12]))
+            if record[10] is not None:
+                completions.append(self._completion(_from_blob(record[11]), record[12], record[13]))
         if head is not None:
             yield self._stored_row(head, completions)
 
@@ -265,7 +275,7 @@ class RunStore:
         return Completion(text=text, **reading._asdict(), finish_reason=finish_reason, output_tokens=output_tokens)
 
     def _stored_row(self, record: tuple[Any, ...], completions: list[Completion]) -> StoredRow:
-        row, generation, outcome, error, prompt_tokens, worker, fingerprint, seconds, stored_at = record[:9]
+        row, generation, outcome, error, prompt_tokens, worker, fingerprint, seconds, stored_at, before = record[:10]
         if completions:
             outcome = _best(completions)
         answer = Answer(
@@ -280,7 +290,7 @@ class RunStore:
             fingerprint=fingerprint,
             seconds=seconds,
         )
-        return StoredRow(answer, stored_at)
+        return StoredRow(answer, stored_at, before + 1)
 
 
 def _places(count: int) -> str:
@@ -317,11 +327,11 @@ def find_run(home: Path, name: str) -> str:
 
 def delete_run(home: Path, run_id: str) -> None:
     """Remove a run from a home. Raises UserError while another process is at work on it."""
-    path = _path(home, run_id)
+    path = path_of(home, run_id)
     if not path.exists():
         return
-    with _explaining(path):
-        lock = _take_lock(path)
+    with explaining(path):
+        lock = take_lock(path)
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         os.close(lock)  # the lock file stays: whoever waits for it must not hold another one than the next
@@ -332,50 +342,9 @@ def _last_change(path: Path) -> float:
     return max(file.stat().st_mtime for file in (path, log) if file.exists())
 
 
-def _path(home: Path, run_id: str) -> Path:
-    return home / "runs" / f"{run_id}.sqlite"
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")  # an answer that is stored survives a loss of power, since Redis then forgets it
-    return db
-
-
-def _take_lock(path: Path) -> int:
-    """Hold a run for this process; the kernel lets go of it however the process ends."""
-    handle = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.read(handle, 200).decode(errors="replace").strip()
-        os.close(handle)
-        raise RunBusy(f"run {path.stem} is being worked on by {holder or 'another process'}; wait for it, or stop it") from error
-    os.ftruncate(handle, 0)
-    os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
-    return handle
-
-
 def _to_blob(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")  # a model may say anything; SQLite's TEXT may not
 
 
 def _from_blob(blob: bytes) -> str:
     return blob.decode("utf-8", "surrogatepass")
-
-
-@contextlib.contextmanager
-def _explaining(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
-            raise StoreFull(f"the disk of the run store {path} is full: free some space") from error
-        raise UserError(f"the run store {path} cannot be used: {error}; free some disk space or choose another --home") from error
-    except ValidationError as error:
-        raise UserError(f"the run store {path} was written by another version of Kotae; use that one, or another --home") from error
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise StoreFull(f"the disk of the run store {path} is full: free some space") from error
-        raise UserError(f"the run store {path} cannot be written: {error.strerror}; choose another --home") from error

@@ -30,13 +30,17 @@ def read_rows(sheet: Sheet, steering: Steering, sampling: Sampling) -> Rows:
     first, bad = "", 0
     for number, cells in enumerate(sheet.rows()):
         try:
-            rows.append(reader.read(cells))
+            rows.append(_NOTHING if number in sheet.totals else reader.read(cells))
         except _BadCell as error:
             first = first or f"sheet {sheet.name!r}, row {sheet.shown_row(number)}, {error}"
             bad += 1
     if bad:
         raise WorkbookError(first if bad == 1 else f"{first}; {bad - 1} more {'row is' if bad == 2 else 'rows are'} bad")
     return rows
+
+
+#: What a row asks that only adds up the others.
+_NOTHING = Asked((ChatMessage(role="user", content=""),))
 
 
 class _BadCell(Exception):

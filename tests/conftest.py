@@ -56,8 +56,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the vLLM engine and the faults, which take longest."""
-    first = ("vllm", "test_engines", "chaos")
+    """Begin with the vLLM engine, the faults and the damaged files, which take longest."""
+    first = ("vllm", "test_engines", "chaos", "fuzz")
     items.sort(key=lambda item: not any(part in item.nodeid for part in first))
 
 

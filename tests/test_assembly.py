@@ -234,12 +234,12 @@ def test_errors_are_listed_under_the_numbers_that_a_spreadsheet_shows(tmp_path: 
 
     assert sheet_names(path) == ["質問", "Run", "Errors"]
     assert grid(path, "Errors") == [
-        ["row", "question", "outcome", "error"],
-        [2, "one?", "rejected", "the prompt is too long"],
-        [3, "two?", "failed", "the engine said no"],
-        [6, "five?", "timed_out", "30 minutes were not enough"],
+        ["row", "question", "outcome", "cause", "attempts"],
+        [2, "one?", "rejected", "the prompt is too long", 1],
+        [3, "two?", "failed", "the engine said no", 1],
+        [6, "five?", "timed_out", "30 minutes were not enough", 1],
     ]
-    for row, question, outcome, error in grid(path, "Errors")[1:]:
+    for row, question, outcome, error, _ in grid(path, "Errors")[1:]:
         shown = grid(path, "質問")[int(row) - 1]
         assert (shown[1], shown[5], shown[9]) == (question, outcome, error)
 
@@ -253,7 +253,7 @@ def test_errors_below_a_title_have_the_numbers_of_the_source(tmp_path: Path, opt
 
         path = write(store, tmp_path)
 
-    assert grid(path, "Errors")[1] == [5, "two?", "failed", "the engine said no"]
+    assert grid(path, "Errors")[1] == [5, "two?", "failed", "the engine said no", 1]
     assert [row[:2] for row in grid(path, "S")] == [["NO", "question"], [1, "one?"], [2, "two?"]]
     assert store.manifest.header_row == 3
 

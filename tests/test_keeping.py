@@ -95,14 +95,15 @@ def check_lists(path: Path) -> None:
     """Every sheet, relationship and content type of a package must lead to a part, or Excel offers to repair it."""
     content = parts(path)
     for element in ElementTree.fromstring(content["[Content_Types].xml"]).iterfind("{*}Override"):
-        assert element.attrib["PartName"].lstrip("/") in content
+        assert element.attrib["PartName"].lstrip("/").lower() in {name.lower() for name in content}
     for name in (name for name in content if name.endswith(".rels")):
         folder = posixpath.dirname(posixpath.dirname(name))
         relations = ElementTree.fromstring(content[name])
         assert len({relation.attrib["Id"] for relation in relations}) == len(relations)
         for relation in relations:
             if relation.get("TargetMode") != "External":
-                assert posixpath.normpath(posixpath.join("/", folder, relation.attrib["Target"])).lstrip("/") in content
+                target = posixpath.normpath(posixpath.join("/", folder, relation.attrib["Target"])).lstrip("/")
+                assert target.lower() in {name.lower() for name in content}
     for name in (name for name in content if name.startswith("xl/worksheets/sheet")):
         rows = ElementTree.fromstring(content[name]).findall("{*}sheetData/{*}row")
         numbers = [int(row.attrib["r"]) for row in rows if "r" in row.attrib]
@@ -273,7 +274,7 @@ def test_errors_name_the_rows_that_the_spreadsheet_shows(tmp_path: Path) -> None
     cells = openpyxl.load_workbook(out)
     assert [cells["Sheet"].cell(row, 4).value for row in range(4, 10)] == [None, "answer", "42", None, None, None]
     assert cells["Sheet"].cell(9, 6).value == "failed"
-    assert [cell.value for cell in cells["Errors"][2]] == [9, "two?", "failed", "the engine said no"]
+    assert [cell.value for cell in cells["Errors"][2]] == [9, "two?", "failed", "the engine said no", 1]
     assert records(out, "Run")[0]["what"] == "run"
 
 

@@ -376,6 +376,24 @@ def endless_old_excel(path: Path) -> None:
     path.write_bytes(header + table + "Workbook".encode("utf-16-le").ljust(512, b"\0"))
 
 
+def texts_that_are_not_there(path: Path) -> None:
+    """The library makes room for them first: 48 GB."""
+    save_workbook(path, {"S": QUESTIONS})
+    patched(
+        path,
+        lambda parts: parts.update({"xl/sharedStrings.xml": parts["xl/sharedStrings.xml"].replace(b'eCount="2"', b'eCount="2147483648"')}),
+    )
+
+
+def parts_larger_than_the_file(path: Path) -> None:
+    """Python makes room for a packed part before it reads it: 4 GB."""
+    with zipfile.ZipFile(save_workbook(path, {"S": QUESTIONS})) as package:
+        size = struct.pack("<I", package.getinfo("xl/styles.xml").compress_size)
+    content = path.read_bytes()
+    directory = content.index(b"PK\x01\x02")
+    path.write_bytes(content[:directory] + content[directory:].replace(size, b"\xf0\xff\xff\xff", 1))
+
+
 def strange_encoding(path: Path) -> None:
     save_ods(path, ods_row(ods_cell("question")))
     patched(path, lambda parts: parts.update({"content.xml": parts["content.xml"].replace(b"UTF-8", b"UTF-9")}))
@@ -433,6 +451,8 @@ ODD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a zip bomb with a false directory": (bomb_that_lies, "zip bomb"),
     "an XML bomb": (xml_bomb, "document type definition"),
     "an external entity": (external_entity, "document type definition"),
+    "parts larger than the file": (parts_larger_than_the_file, "says that it is larger than it is"),
+    "a list that announces more texts than it has": (texts_that_are_not_there, "announces 2147483648 texts"),
     "an old Excel file without an end": (endless_old_excel, "is a damaged old Excel file"),
     "an encoding that nobody knows": (strange_encoding, "is a damaged workbook"),
     "a cell outside of a row": (cell_outside_a_row, "read 1"),

@@ -293,7 +293,7 @@ def test_a_record_that_cannot_be_written_is_said_before_too(tmp_path: Path) -> N
     """It belongs to the output."""
     (tmp_path / "out.csv.run.json").mkdir()
 
-    with pytest.raises(WorkbookError, match=r"out\.csv\.run\.json cannot be written"):
+    with pytest.raises(WorkbookError, match=r"out\.csv\.run\.json is a folder"):
         check_writable(tmp_path / "out.csv")
     check_writable(tmp_path / "out.xlsx")
 

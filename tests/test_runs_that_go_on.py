@@ -64,6 +64,7 @@ def test_a_run_that_nobody_is_at_can_be_cancelled(kotae: Kotae, broker_url: str,
     assert told["outcomes"] == {"cancelled": 3}
     assert client.get(broker.generation_key(told["run_id"])) == b"1"
     assert "nothing to cancel" in kotae("cancel", "last", "--broker", broker_url).out
+    assert kotae.json("cancel", "last", "--broker", broker_url) == told
 
 
 def test_retry_asks_only_the_rows_without_a_reply(kotae: Kotae, start_worker: StartWorker, broker_url: str, tmp_path: Path) -> None:

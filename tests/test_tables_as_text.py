@@ -127,6 +127,15 @@ def test_another_encoding_is_said(tmp_path: Path) -> None:
         read_sheet(path)
 
 
+@pytest.mark.parametrize("name", ["in.csv", "in.jsonl"])
+def test_a_text_that_is_not_what_its_mark_says_is_refused(tmp_path: Path, name: str) -> None:
+    """Half a character at its end, as a broken download has."""
+    (tmp_path / name).write_bytes('{"question": "a"}\nquestion\n'.encode("utf-16")[:-1])
+
+    with pytest.raises(WorkbookError, match="says that it is UTF-16, and is not"):
+        read_sheet(tmp_path / name)
+
+
 cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 
 

@@ -64,7 +64,7 @@ def test_odd_rows_get_the_outcomes_that_are_theirs(kotae: Kotae, fleet: Any) -> 
     assert [row[1] for row in rows[1:]] == questions
     assert (outcomes[0], outcomes[3]) == ("skipped", "rejected")
     assert set(outcomes[1:3] + outcomes[4:]) <= {"answered", "malformed", "truncated"}
-    assert errors[1:] == [[5.0, "word " * 3000, "rejected", rows[4][rows[0].index("error")]]]
+    assert errors[1:] == [[5.0, "word " * 3000, "rejected", rows[4][rows[0].index("error")], 1]]
     assert "2048" in rows[4][rows[0].index("error")]
     answers = [row[rows[0].index("answer")] for row in rows[1:]]
     assert answers[1] != answers[2], "equal questions have seeds of their own"

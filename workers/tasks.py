@@ -116,7 +116,8 @@ async def _answer(life: WorkerLife, task_id: str, payload: dict[str, Any]) -> An
         reason = f"this worker does not understand the question ({error.error_count()} fields); upgrade producer and workers together"
     except Exception as error:  # a row must never leave as an exception: Celery would replace it by its own record
         log.exception("row %s failed", task_id)
-        reason = f"{type(error).__name__}: {error}"
+        what = " ".join(str(error).split())
+        reason = f"something in the worker went wrong that nobody foresaw ({type(error).__name__}: {what}); its log has more"
     return _failed(life, task_id, reason)
 
 

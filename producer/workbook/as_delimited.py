@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .cells import Cell, as_text
 from .json_lines import whole_text
-from .writing import replacing
+from .replacing import replacing
 
 #: Texts that a spreadsheet program may take for a formula: those that begin with = + - @ (also full-width ones, as a Japanese Excel
 #: takes them), behind white space and control characters too, or with a tab, a carriage return or a null character; and those that

@@ -9,7 +9,7 @@ from typing import Any
 
 from .cells import Cell, EmptyText, JsonText, as_text
 from .json_lines import whole_text
-from .writing import replacing
+from .replacing import replacing
 
 #: What JSON lets stand in a line, and what others end one at.
 _LINE_ENDS = {"\x85": r"\u0085", "\u2028": r"\u2028", "\u2029": r"\u2029"}

@@ -9,7 +9,7 @@ from typing import Any
 
 from .cells import Cell, EmptyText, WholeNumber, as_text
 from .json_lines import whole_text
-from .writing import replacing
+from .replacing import replacing
 
 #: Rows that become columns at a time, and the bytes or rows of a group in the file.
 _BATCH = 512

@@ -6,7 +6,6 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from producer.manifest import Manifest
 from producer.runs import RunStore
 from workers.contract.messages import UNANSWERED, Answer
 
@@ -14,8 +13,9 @@ from .as_delimited import CsvStyle, write_delimited
 from .as_json_lines import write_json_lines
 from .as_parquet import write_parquet
 from .cells import EmptyText
-from .columns import ERRORS_HEADERS, OutputColumn, answer_fields, distinct_names, field_kind, normalised, place_columns
-from .keeping import Addition, Kept, look_at, write_kept
+from .columns import ERRORS_HEADERS, RUN_HEADERS, OutputColumn, answer_fields, distinct_names, field_kind, normalised, place_columns
+from .errors_sheet import errors_of
+from .keeping import Addition, Kept, look_at, rehearse, write_kept
 from .provenance import provenance, write_record
 from .reading import Cell, Sheet, read_sheet
 from .writing import Table, sheet_name, write_tables
@@ -27,10 +27,10 @@ def write_workbook(store: RunStore, out: Path) -> list[str]:
     Every row of the source has its row in the output; rows that nothing is stored of have empty cells. Raises WorkbookError.
     """
     manifest = store.manifest
-    with store.source() as source:
+    with store.snapshot(), store.source() as source:
         sheet = read_sheet(source, manifest.sheet, manifest.question_column, manifest.header_row)
         kept = look_at(source, sheet) if manifest.keep_format else None
-        columns = _columns(sheet, manifest, kept)
+        columns = _columns(sheet, manifest.sampling.n, manifest.served_name, manifest.overwrite, kept)
         answers = _answers(store, sheet, [column.field for column in columns])
         if kept is not None:
             tables = _added(store, sheet, kept.names)
@@ -44,13 +44,19 @@ def write_workbook(store: RunStore, out: Path) -> list[str]:
     ]
 
 
-def _columns(sheet: Sheet, manifest: Manifest, kept: Kept | None) -> list[OutputColumn]:
+def check_kept(source: Path, sheet: Sheet, overwrite: bool, samples: int) -> None:
+    """Check, before anything is asked, that our columns can be put into a workbook that is to keep its format. Raises WorkbookError."""
+    kept = look_at(source, sheet)
+    rehearse(source, sheet, kept, _additions(_columns(sheet, samples, "", overwrite, kept), sheet, kept))
+
+
+def _columns(sheet: Sheet, samples: int, served_name: str, overwrite: bool, kept: Kept | None) -> list[OutputColumn]:
     filled = [bool(kinds) for kinds in sheet.kinds]
     filled[sheet.question_column] = True
     if kept is not None:
         filled = [holds or place in kept.survey.unseen for place, holds in enumerate(filled)]
-    overwrite = manifest.overwrite and normalised(sheet.headers[sheet.question_column]) not in answer_fields(manifest.sampling.n)
-    return place_columns(answer_fields(manifest.sampling.n), sheet.headers, filled, manifest.served_name, overwrite)
+    overwrite = overwrite and normalised(sheet.headers[sheet.question_column]) not in answer_fields(samples)
+    return place_columns(answer_fields(samples), sheet.headers, filled, served_name, overwrite)
 
 
 def _places(columns: Sequence[OutputColumn], first_new: int) -> list[int]:
@@ -127,10 +133,10 @@ def _additions(columns: Sequence[OutputColumn], sheet: Sheet, kept: Kept) -> lis
 def _added(store: RunStore, sheet: Sheet, names: Collection[str]) -> list[Table]:
     """Return the sheets that come after those of these names."""
     told = [[name, _told(value)] for name, value in provenance(store).items()]
-    tables = [Table(_free_name("Run", names), ["what", "value"], told, {1})]
+    tables = [Table(_free_name("Run", names), list(RUN_HEADERS), told, {1})]
     if next(store.answers(outcomes=UNANSWERED), None) is not None:
         taken = [*names, tables[0].name]
-        tables.append(Table(_free_name("Errors", taken), list(ERRORS_HEADERS), _errors(store, sheet), {1, 3}))
+        tables.append(Table(_free_name("Errors", taken), list(ERRORS_HEADERS), errors_of(store, sheet), {1, 3}))
     return tables
 
 
@@ -146,13 +152,6 @@ def _cells(answer: Answer) -> dict[str, Cell]:
         cells["finish_reason"] = answer.completions[0].finish_reason
         cells["output_tokens"] = sum(completion.output_tokens for completion in answer.completions)
     return cells
-
-
-def _errors(store: RunStore, sheet: Sheet) -> Iterator[list[Cell]]:
-    questions = sheet.questions()
-    for stored in store.answers(outcomes=UNANSWERED):
-        answer = stored.answer
-        yield [sheet.shown_row(answer.row), questions[answer.row], str(answer.outcome), answer.error or ""]
 
 
 def _told(value: Any) -> Cell:

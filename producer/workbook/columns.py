@@ -10,9 +10,10 @@ from workers.contract.errors import WorkbookError
 #: Headers that mean "question", the likeliest first; compared after NFKC, trimming and case folding.
 QUESTION_HEADERS = ("question", "questions", "prompt", "質問", "質問文", "設問", "問題", "問い", "instruction", "query")
 
-
 #: The headers of our own sheet Errors, which is no sheet of questions although it has a column of them.
-ERRORS_HEADERS = ("row", "question", "outcome", "error")
+ERRORS_HEADERS = ("row", "question", "outcome", "cause", "attempts")
+#: Those of our sheet Run.
+RUN_HEADERS = ("what", "value")
 
 
 class OutputColumn(NamedTuple):

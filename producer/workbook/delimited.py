@@ -1,10 +1,9 @@
 """Tables as text, with commas, tabs or the like between their cells: .csv and .tsv."""
 
-import codecs
 import csv
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -14,16 +13,16 @@ from typing import IO
 from workers.contract.errors import WorkbookError
 
 from .cells import Cell, Grid, Stream
+from .charsets import encoding_of
 from .columns import find_question_column
 from .headers import find_header_row
+from .quoting import quoted_from_the_start, stands_off
 
 _DELIMITERS = (",", "\t", ";", "|")
 #: Between the cells of a table that has one column: stands in no text.
 _NONE = "\x1f"
 #: Characters, and rows of them, that the delimiter is guessed from.
 _SAMPLE, _SAMPLED_ROWS = 1 << 18, 200
-_ENCODINGS = ("utf-8-sig", "cp932")
-_CHUNK = 1 << 20
 _SEP_LINE = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
 
 
@@ -34,48 +33,28 @@ def read_delimited(path: Path, question_column: str | None, header_row: int | No
     with _opened(path, encoding) as (file, told):
         sample = file.read(_SAMPLE)
     delimiter = told or _delimiter(path, sample, question_column, header_row)
+    lines = partial(quoted_from_the_start, delimiter=delimiter) if stands_off(sample, delimiter) else iter
     try:
-        for _ in _rows(path, encoding, delimiter, strict=True):
+        for _ in _rows(path, encoding, delimiter, lines, strict=True):
             pass
     except csv.Error:  # a quotation mark in the middle of a cell: what it means is plain enough
-        return partial(_rows, path, encoding, delimiter, strict=False)
-    return partial(_rows, path, encoding, delimiter, strict=True)
-
-
-def encoding_of(path: Path) -> str:
-    """Return how a text is encoded: UTF-16 if it says so, else UTF-8 if all of it is that, else cp932. Raises WorkbookError."""
-    with path.open("rb") as file:
-        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            return "utf-16"
-    for encoding in _ENCODINGS:
-        decoder = codecs.getincrementaldecoder(encoding)()
-        try:
-            with path.open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    decoder.decode(chunk)
-                decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            continue
-        return encoding
-    raise WorkbookError(f"{path} is neither UTF-8 nor Japanese Windows text (cp932); save it as UTF-8")
+        return partial(_rows, path, encoding, delimiter, lines, strict=False)
+    return partial(_rows, path, encoding, delimiter, lines, strict=True)
 
 
 @contextmanager
 def _opened(path: Path, encoding: str) -> Iterator[tuple[IO[str], str | None]]:
     """Open the text behind a first line such as ``sep=;``, by which Excel is told the delimiter; it is no row in Excel either."""
-    try:
-        with path.open(encoding=encoding, newline="") as file:
-            told = _SEP_LINE.fullmatch(file.readline(8))
-            if told is None:
-                file.seek(0)
-            yield file, told[1] if told else None
-    except UnicodeError as error:
-        raise WorkbookError(f"{path} is damaged: it says that it is {encoding}, and is not; save it as UTF-8") from error
+    with path.open(encoding=encoding, newline="") as file:
+        told = _SEP_LINE.fullmatch(file.readline(8))
+        if told is None:
+            file.seek(0)
+        yield file, told[1] if told else None
 
 
-def _rows(path: Path, encoding: str, delimiter: str, *, strict: bool) -> Iterator[list[Cell]]:
+def _rows(path: Path, encoding: str, delimiter: str, lines: Callable[[IO[str]], Iterator[str]], *, strict: bool) -> Iterator[list[Cell]]:
     with _opened(path, encoding) as (file, _):
-        reader = csv.reader(file, delimiter=delimiter, strict=strict)
+        reader = csv.reader(lines(file), delimiter=delimiter, strict=strict)
         begins = 1
         try:
             for row in reader:
@@ -97,7 +76,8 @@ def _delimiter(path: Path, sample: str, question_column: str | None, header_row:
     best: tuple[bool, float, int, bool] | None = None
     found = _NONE
     for delimiter in _DELIMITERS:
-        rows: Grid = [list(row) for row in islice(csv.reader(sample.splitlines(keepends=True), delimiter=delimiter), _SAMPLED_ROWS)]
+        lines = quoted_from_the_start(sample.splitlines(keepends=True), delimiter)
+        rows: Grid = [list(row) for row in islice(csv.reader(lines, delimiter=delimiter), _SAMPLED_ROWS)]
         index = (find_header_row(rows, question_column) or 0) if header_row is None else header_row - 1
         if index >= len(rows) or len(rows[index]) < 2:
             continue

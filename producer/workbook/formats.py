@@ -122,7 +122,7 @@ def _text(path: Path) -> Format:
                 return Format.DELIMITED
     if line.lstrip()[:1] == b"{":
         try:
-            if isinstance(json.loads(line.decode("utf-8", "replace")), dict):
+            if isinstance(json.loads(line.decode("utf-8", "replace"), parse_int=str), dict):
                 return Format.JSON_LINES
         except (ValueError, RecursionError):
             pass

@@ -9,10 +9,11 @@ from typing import Any
 from workers.contract.errors import WorkbookError
 
 from .cells import Cell, EmptyText, JsonText, Stream, WholeNumber
-from .delimited import encoding_of
+from .charsets import encoding_of
 
 #: Whole numbers from here on are kept as text: a spreadsheet would round them.
 _EXACT, _INT64 = 2**53, 2**63
+_MOST_DIGITS = 4000
 #: As many as Excel has columns. Lines that name other keys each would make a table as wide as it is long.
 _MOST_KEYS = 16_384
 
@@ -45,6 +46,11 @@ def _objects(path: Path, encoding: str) -> Iterator[dict[str, Any]]:
                 yield _object(path, number, line)
 
 
+def parse(text: str) -> Any:
+    """Return what JSON says; a whole number of more digits than Python counts as text. Raises ValueError, RecursionError."""
+    return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) <= _MOST_DIGITS else digits)
+
+
 def as_cell(value: Any) -> Cell:
     """Return a JSON value as a cell: null as an empty one, objects, lists and large numbers as JSON."""
     match value:
@@ -73,7 +79,7 @@ def whole_text(text: str) -> str:
 
 def _object(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        value = json.loads(line)
+        value = parse(line)
     except (ValueError, RecursionError) as error:
         why = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else type(error).__name__
         raise WorkbookError(f"{path}: line {number} is not JSON ({why})") from error

@@ -1,11 +1,60 @@
-"""What an .ods says that the library does not: how far its sheets reach once repeats are laid out, and which cells hold errors."""
+"""What an .ods says that the library does not: how far its sheets reach, which cells hold errors, and texts that it reads amiss."""
 
+import re
 from xml.parsers import expat
 
+from .cells import CellError
 from .packages import Package
 from .sheet_xml import Extent, parse
 
-_MOST_ERRORS = 1_000_000
+_MOST_CORRECTED = 1_000_000
+#: Where text may stand in a cell and is none of it: a comment, a shape, and how characters are pronounced.
+_BESIDE = re.compile("office:annotation|text:ruby-text|draw:.*")
+_BLANKS = re.compile("[ \t\r\n]+")
+
+
+class _Text:
+    """The text of a cell, by the rules of OpenDocument."""
+
+    def __init__(self) -> None:
+        self.paragraphs: list[str] = []
+        #: Whether the library reads something else.
+        self.odd = False
+        self._beside = self._inside = 0
+
+    def begin(self, tag: str, attributes: dict[str, str]) -> None:
+        if _BESIDE.fullmatch(tag):
+            self._beside += 1
+            self.odd = self.odd or tag != "office:annotation"
+        elif self._beside:
+            return
+        elif tag == "text:p":
+            self._inside += 1
+            self.paragraphs.append("")
+        elif self._inside and tag == "text:s":
+            self._add(" " * min(_count(attributes, "text:c"), 32_767))
+        elif self._inside and tag in ("text:line-break", "text:tab"):
+            self._add("\t" if tag == "text:tab" else "\n")
+            self.odd = True
+
+    def end(self, tag: str) -> None:
+        if _BESIDE.fullmatch(tag):
+            self._beside -= 1
+        elif tag == "text:p" and not self._beside:
+            self._inside -= 1
+
+    def text(self, text: str) -> None:
+        if self._beside:
+            return
+        if not self._inside:
+            self.odd = True  # the blanks with which a program has laid out its XML
+            return
+        blank = _BLANKS.sub(" ", text)
+        self.odd = self.odd or blank != text
+        self._add(blank.lstrip(" ") if blank != text and not self.paragraphs[-1] else blank)
+
+    def _add(self, text: str) -> None:
+        self.paragraphs[-1] += text
 
 
 class _Tables:
@@ -21,9 +70,9 @@ class _Tables:
         self._name = name
         self._row = self._column = self._rows = self._columns = self._cells = self._filled = 0
         self._repeated = 1
-        self._errors: dict[tuple[int, int], str] = {}
-        self._error: tuple[int, int] | None = None
-        self._text = ""
+        self._corrected: dict[tuple[int, int], str] = {}
+        self._cell: tuple[int, int, bool] | None = None
+        self._text = _Text()
 
     def begin(self, tag: str, attributes: dict[str, str]) -> None:
         if tag == "table:table":
@@ -39,30 +88,45 @@ class _Tables:
         elif tag in ("table:table-cell", "table:covered-table-cell"):
             times = _count(attributes, "table:number-columns-repeated")
             if "office:value-type" in attributes:
-                if attributes.get("calcext:value-type") == "error" and len(self._errors) < _MOST_ERRORS:
-                    self._error, self._text = (self._row, self._column), ""
+                is_error = attributes.get("calcext:value-type") == "error"
+                if is_error or (attributes["office:value-type"] == "string" and "office:string-value" not in attributes):
+                    self._cell, self._text = (self._column, times, is_error), _Text()
                 self._filled += times
                 self._columns = max(self._columns, self._column + times)
             self._column += times
+        elif self._cell is not None:
+            self._text.begin(tag, attributes)
 
     def end(self, tag: str) -> None:
         if tag == "table:table":
             self._depth -= 1
             if self._depth == 0 and self._name is not None:
-                self.extents[self._name] = Extent(self._rows, self._columns, self._cells, self._errors)
+                self.extents[self._name] = Extent(self._rows, self._columns, self._cells, self._corrected)
         elif self._depth != 1:
             return
         elif tag == "table:table-row":
             self._row += self._repeated
             self._cells += self._filled * self._repeated
             self._rows = self._row if self._filled else self._rows
-        elif tag == "table:table-cell" and self._error is not None:
-            self._errors[self._error] = self._text
-            self._error = None
+        elif tag in ("table:table-cell", "table:covered-table-cell"):
+            self._correct()
+        elif self._cell is not None:
+            self._text.end(tag)
 
     def text(self, text: str) -> None:
-        if self._error is not None:
-            self._text += text
+        if self._cell is not None:
+            self._text.text(text)
+
+    def _correct(self) -> None:
+        if self._cell is None:
+            return
+        first, times, is_error = self._cell
+        self._cell = None
+        if (is_error or self._text.odd) and len(self._corrected) + times * self._repeated <= _MOST_CORRECTED:
+            value = "\n".join(self._text.paragraphs)
+            for row in range(self._row, self._row + self._repeated):
+                for column in range(first, first + times):
+                    self._corrected[row, column] = CellError(value) if is_error else value
 
 
 def measure_ods(package: Package) -> dict[str, Extent]:

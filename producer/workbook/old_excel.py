@@ -13,6 +13,7 @@ from workers.contract.errors import WorkbookError
 from .cells import Grid, Stream
 from .formats import Format
 from .spreadsheets import Workbook
+from .totals import TotalRow
 
 #: Bytes of memory that the process may take, and so many times the file's size more; seconds that it may take.
 _MEMORY, _TIMES, _MOST = 1 << 30, 16, 4 << 30
@@ -43,6 +44,10 @@ class OldWorkbook:
         if isinstance(grid, str):
             raise WorkbookError(grid)
         return partial(iter, grid)
+
+    def total_rows(self, _: str) -> list[TotalRow]:
+        """Return none: these files know of no tables."""
+        return []
 
 
 def _read(path: Path) -> object:

@@ -164,7 +164,7 @@ def opened_package(path: Path) -> Iterator[Package]:
 def _explaining(part: str) -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError, NotImplementedError, RuntimeError) as error:
         raise WorkbookError(f"--keep-format: {part} cannot be unpacked: {error}") from error
 
 

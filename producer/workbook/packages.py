@@ -14,6 +14,8 @@ MAX_UNPACKED = 4 << 30
 LARGE, MAX_RATIO = 256 << 20, 200
 _CHUNK = 1 << 20
 _XML = (".xml", ".rels")
+#: How many texts a list of texts has, as it says itself.
+_ANNOUNCED = re.compile(rb"""<(?:\w+:)?sst\b[^>]*\suniqueCount\s*=\s*["']\s*([0-9]+)""")
 
 
 class Package:
@@ -27,10 +29,14 @@ class Package:
                 twice = len(self._parts) != len(file.infolist())
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise WorkbookError(f"{path} is a damaged workbook: {error}; open it in a spreadsheet program and save it anew") from error
+        packed = max(path.stat().st_size, 1)
+        if any(info.compress_size > packed for info in self._parts.values()):  # room for it would be made before it is read
+            raise WorkbookError(
+                f"{path} is a damaged workbook: it says that it is larger than it is; save it anew in a spreadsheet program"
+            )
         if twice:  # which of them the library takes is its secret
             raise WorkbookError(f"{path} is a damaged workbook: it has two parts of the same name; save it anew in a spreadsheet program")
         unpacked = sum(info.file_size for info in self._parts.values())
-        packed = max(path.stat().st_size, 1)
         if unpacked > MAX_UNPACKED or (unpacked > LARGE and unpacked / packed > MAX_RATIO):
             raise WorkbookError(
                 f"{path} would unpack to {unpacked / 2**20:,.0f} MB, {unpacked / packed:,.0f} times its size;"
@@ -53,19 +59,24 @@ class Package:
                     if got > size:
                         raise WorkbookError(f"{self.path} unpacks to more than it says: that is no workbook but a zip bomb")
                     yield chunk
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, NotImplementedError) as error:
             raise WorkbookError(
                 f"{self.path} is a damaged workbook ({error}); open it in a spreadsheet program and save it anew"
             ) from error
 
     def refuse_dishonest_parts(self) -> None:
-        """Raise WorkbookError if a part of XML is larger than the directory says, or defines entities, as no spreadsheet does."""
+        """Raise WorkbookError if a part of XML is larger than the directory says, defines entities, or has fewer texts than it says."""
         for name in self._parts:
             if name.endswith(_XML):
                 for number, chunk in enumerate(self.chunks(name)):
                     if number == 0 and re.search(rb"<!(DOCTYPE|ENTITY)", chunk[:4096], re.IGNORECASE):
                         raise WorkbookError(
                             f"{self.path} has a document type definition in {name}, which no spreadsheet program writes; it is not read"
+                        )
+                    # The library makes room for as many texts as are announced, and ends the process where there is none
+                    if (told := _ANNOUNCED.search(chunk)) and int(told[1][:20]) > self._parts[name].file_size:
+                        raise WorkbookError(
+                            f"{self.path} is a damaged workbook: {name} announces {told[1].decode()} texts and has fewer; save it anew"
                         )
 
 

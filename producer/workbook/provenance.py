@@ -6,7 +6,8 @@ from typing import Any
 
 from producer.runs import RunStore
 
-from .writing import record_path, replacing
+from .replacing import replacing
+from .writing import record_path
 
 
 def write_record(out: Path, record: dict[str, Any]) -> None:
@@ -45,6 +46,7 @@ def provenance(store: RunStore) -> dict[str, Any]:
     asked |= {f"asked anew ({number})": told for number, told in enumerate(manifest.retries, start=1)}
     asked |= {f"answers of run {run_id}": count for run_id, count in store.reused().items()}
     asked |= {f"rows {outcome}": count for outcome, count in sorted(tally.by_outcome.items())}
+    asked["rows not settled yet"] = tally.rows - tally.stored or None
     asked["yield"] = f"{tally.answered} of {tally.asked} replies keep the format"
     asked |= {"prompt tokens": tally.prompt_tokens, "output tokens": tally.output_tokens}
     return {name: value for name, value in asked.items() if value not in (None, "", (), [], {})}

@@ -1,7 +1,7 @@
 """A workbook as it is: sheets, headers, typed cells, and plain words for everything that can be wrong with a file."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Self
 from workers.contract.errors import WorkbookError
 
 from .cells import Cell, CellError, Stream, as_text, is_filled
+from .charsets import encoding_of, name_of
 from .columns import ERRORS_HEADERS, find_question_column
 from .delimited import read_delimited
 from .formats import Format, format_of
@@ -19,8 +20,9 @@ from .old_excel import OldWorkbook
 from .parquet import read_parquet
 from .spreadsheets import Workbook
 from .texts import Texts
+from .totals import TotalRow
 
-__all__ = ["Cell", "Sheet", "as_text", "read_sheet"]
+__all__ = ["Cell", "Sheet", "as_text", "read_sheet", "text_encoding"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Sheet:
     texts: Texts
     #: None once the rows are let go of.
     stream: Stream | None
+    #: The rows that are totals of a table, and hold no question whatever stands there.
+    totals: frozenset[int] = frozenset()
 
     def rows(self) -> Iterator[list[Cell]]:
         """Begin a pass over the data rows in file order, each as long as ``headers``: tables that are no workbooks are read again.
@@ -82,12 +86,17 @@ def read_sheet(path: Path, sheet: str | None = None, question_column: str | None
             return _as_sheet(path, path.stem, stream, question_column, 1)
 
 
+def text_encoding(path: Path) -> str | None:
+    """Return what a file is encoded in if it is text, and not in UTF-8."""
+    return name_of(encoding_of(path)) if format_of(path) in (Format.DELIMITED, Format.JSON_LINES) else None
+
+
 def _read_workbook(path: Path, kind: Format, sheet: str | None, question_column: str | None, header_row: int | None) -> Sheet:
     workbook = OldWorkbook(path) if kind is Format.XLS else Workbook.open(path, kind)
     if sheet is not None:
         if sheet not in workbook.names:
             raise WorkbookError(f"{path} has no sheet {sheet!r}; it has: {_listed(workbook.names)}")
-        return _as_sheet(path, sheet, workbook.stream(sheet), question_column, header_row)
+        return _as_sheet(path, sheet, workbook.stream(sheet), question_column, header_row, workbook.total_rows(sheet))
     candidates: dict[str, Stream] = {}
     filled: tuple[str, Stream] | None = None
     for name in workbook.visible:
@@ -95,14 +104,14 @@ def _read_workbook(path: Path, kind: Format, sheet: str | None, question_column:
         if filled is None and any(is_filled(cell) for row in stream() for cell in row):
             filled = (name, stream)
         headers = _headers(stream, _header_index(stream, question_column, header_row))
-        if find_question_column(headers, question_column) is not None and tuple(headers) != ERRORS_HEADERS:
+        if find_question_column(headers, question_column) is not None and tuple(headers[:3]) != ERRORS_HEADERS[:3]:
             candidates[name] = stream
     if filled is None:
         raise WorkbookError(f"{path} has no visible sheet with anything in it")
     if len(candidates) > 1:
         raise WorkbookError(f"{path} has questions on {len(candidates)} sheets; choose one with --sheet: {_listed(list(candidates))}")
     name, stream = next(iter(candidates.items()), filled)
-    return _as_sheet(path, name, stream, question_column, header_row)
+    return _as_sheet(path, name, stream, question_column, header_row, workbook.total_rows(name))
 
 
 def _height(stream: Stream) -> int:
@@ -122,7 +131,9 @@ def _headers(stream: Stream, index: int) -> list[str]:
     return headers
 
 
-def _as_sheet(path: Path, name: str, stream: Stream, wanted: str | None, header_row: int | None) -> Sheet:
+def _as_sheet(
+    path: Path, name: str, stream: Stream, wanted: str | None, header_row: int | None, total_rows: Iterable[TotalRow] = ()
+) -> Sheet:
     index = _header_index(stream, wanted, header_row)
     headers = _headers(stream, index)
     if not headers:
@@ -135,23 +146,24 @@ def _as_sheet(path: Path, name: str, stream: Stream, wanted: str | None, header_
             f"sheet {name!r} of {path} has no {what}; its columns{where} are: {_listed([h for h in headers if h])};"
             " name the one with the questions with --question-column, or the header's row with --header-row"
         )
+    totals = frozenset(total.row - index - 1 for total in total_rows if total.first <= column <= total.last)
     try:
-        kinds, texts = _survey(stream, index + 1, column)
+        kinds, texts = _survey(stream, index + 1, column, totals)
     except OSError as error:
         raise WorkbookError(f"cannot read {path}: {error.strerror} (the questions are kept in {tempfile.gettempdir()})") from error
     if not texts:
         raise WorkbookError(f"sheet {name!r} of {path} has a header and no rows below it")
     width = max(len(headers), len(kinds))
     kinds += [frozenset()] * (width - len(kinds))
-    return Sheet(name, headers + [""] * (width - len(headers)), column, index + 1, len(texts), kinds, texts, stream)
+    return Sheet(name, headers + [""] * (width - len(headers)), column, index + 1, len(texts), kinds, texts, stream, totals)
 
 
-def _survey(stream: Stream, start: int, column: int) -> tuple[list[frozenset[type]], Texts]:
+def _survey(stream: Stream, start: int, column: int, totals: Collection[int]) -> tuple[list[frozenset[type]], Texts]:
     """Return which types each column holds, up to the last that holds anything, and the questions, up to the last row that does."""
     first: list[dict[type, int]] = []  # of each column, in which row a type appears
     texts, height = Texts(), 0
     for number, row in enumerate(islice(stream(), start, None), start=1):
-        texts.append(as_text(row[column]) if column < len(row) else "")
+        texts.append(as_text(row[column]) if column < len(row) and number - 1 not in totals else "")
         for place, cell in enumerate(row):
             if cell != "":
                 if place >= len(first):

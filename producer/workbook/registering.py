@@ -39,8 +39,11 @@ def _listed(workbook: bytes, part: str, sheets: Sequence[SheetPart], names: Sequ
     found = re.search(rb"\s([\w.-]+:id)\s*=", known[0].raw) if known else None
     if found is None:
         raise WorkbookError(f"--keep-format: the part {part} of the workbook lists no sheet")
+    # Some programs declare that prefix in each of the sheets
+    declared = re.search(rb"""\sxmlns:%s\s*=\s*("[^"]*"|'[^']*')""" % re.escape(found[1].partition(b":")[0]), known[0].raw)
+    prefix = declared[0].decode() if declared else ""
     lines = [
-        f'<{{}}sheet name={quoteattr(sheet.name)} sheetId="{first + number}" {found[1].decode()}="{name}"/>'
+        f'<{{}}sheet name={quoteattr(sheet.name)} sheetId="{first + number}" {found[1].decode()}="{name}"{prefix}/>'
         for number, (sheet, name) in enumerate(zip(sheets, names, strict=True))
     ]
     return _appended(workbook, "sheets", lines, part)

@@ -8,6 +8,7 @@ from xml.parsers import expat
 
 from workers.contract.errors import WorkbookError
 
+from .cells import CellError
 from .packages import Package
 
 #: A cell with something in it, as all but a few programs write it; the others' sheets are parsed.
@@ -18,22 +19,23 @@ _ERROR = re.compile(rb'<c r="([A-Z]{1,9})([0-9]{1,9})"[^>]*\st="e"(?:[^>]*[^/>])
 
 
 class Extent(NamedTuple):
-    """How far the filled cells of a sheet reach, from 1, how many there are, and the errors by (row, column) from 0."""
+    """How far the filled cells of a sheet reach, from 1, and how many there are."""
 
     rows: int
     columns: int
     cells: int
-    errors: dict[tuple[int, int], str]
+    #: What the library drops or reads amiss, errors above all, by (row, column) from 0.
+    corrected: dict[tuple[int, int], str]
 
 
 def sheet_parts(package: Package) -> dict[str, str]:
     """Return the parts that hold the sheets, by the sheets' names; what cannot be found is left out."""
-    root = _relations(package, "", "_rels/.rels")
+    root = relations_of(package, "", "_rels/.rels")
     book = next((target for kind, target in root.values() if kind == "officeDocument"), "xl/workbook.xml")
     folder, name = posixpath.split(book)
-    targets = _relations(package, folder, f"{folder}/_rels/{name}.rels".lstrip("/"))
+    targets = relations_of(package, folder, f"{folder}/_rels/{name}.rels".lstrip("/"))
     parts: dict[str, str] = {}
-    for tag, attributes in _elements(package, book):
+    for tag, attributes in elements_of(package, book):
         if tag == "sheet":
             _, part = targets.get(attributes.get("id", ""), ("", ""))
             if part in package.names():
@@ -73,7 +75,7 @@ def _widen(text: bytes, rows: int, columns: int, cells: int, errors: dict[tuple[
         columns = max(columns, *map(_column, {letters for letters, _ in found}))
     if b't="e"' in text:
         for letters, row, value in _ERROR.findall(text):
-            errors[int(row) - 1, _column(letters) - 1] = value.decode("ascii", "replace")
+            errors[int(row) - 1, _column(letters) - 1] = CellError(value.decode("ascii", "replace"))
     return rows, columns, cells + len(found)
 
 
@@ -112,7 +114,7 @@ class _Slow:
     def end(self, tag: str) -> None:
         if _local(tag) == "v" and self._value:
             if self._error:
-                self.errors[self._row - 1, self._column - 1] = self._text.strip()
+                self.errors[self._row - 1, self._column - 1] = CellError(self._text.strip())
             self._value = False
 
     def text(self, text: str) -> None:
@@ -129,10 +131,10 @@ def _measure_slowly(package: Package, part: str) -> Extent:
     return Extent(slow.rows, slow.columns, slow.cells, slow.errors)
 
 
-def _relations(package: Package, folder: str, part: str) -> dict[str, tuple[str, str]]:
-    """Return the kind and the target of every relation by its id."""
+def relations_of(package: Package, folder: str, part: str) -> dict[str, tuple[str, str]]:
+    """Return the kind and the target of every relation of a part by its id; ``folder`` is that of the part, ``part`` its list."""
     found: dict[str, tuple[str, str]] = {}
-    for tag, attributes in _elements(package, part):
+    for tag, attributes in elements_of(package, part):
         if tag == "Relationship":
             target = attributes.get("Target", "").replace("\\", "/")
             path = posixpath.normpath(target if target.startswith("/") else posixpath.join(folder, target)).lstrip("/").lower()
@@ -140,7 +142,8 @@ def _relations(package: Package, folder: str, part: str) -> dict[str, tuple[str,
     return found
 
 
-def _elements(package: Package, part: str) -> Iterable[tuple[str, dict[str, str]]]:
+def elements_of(package: Package, part: str) -> Iterable[tuple[str, dict[str, str]]]:
+    """Return all tags of a part with their attributes, without prefixes."""
     if part not in package.names():
         return []
     found: list[tuple[str, dict[str, str]]] = []

@@ -23,11 +23,12 @@ from python_calamine import (
 
 from workers.contract.errors import WorkbookError
 
-from .cells import Cell, CellError, Stream, tidy
+from .cells import Cell, Stream, tidy
 from .formats import Format
 from .ods_xml import measure_ods
 from .packages import Package
 from .sheet_xml import Extent, measure, sheet_parts
+from .totals import TotalRow, total_rows
 
 #: calamine lays a sheet out as a full grid, 32 bytes a cell, and ends the process where there is no room. Up to so many cells that
 #: is fine however empty they are, up to so many if a tenth of them hold something, and beyond not at all.
@@ -77,10 +78,15 @@ class Workbook:
             _refuse_too_wide(self._path, name, extent)
         with _explaining(self._path, name):
             sheet = self._calamine.get_sheet_by_name(name)
-        errors: dict[int, dict[int, str]] = {}
-        for (row, column), error in (extent.errors if extent else {}).items():
-            errors.setdefault(row, {})[column] = error
-        return partial(_rows, self._path, self._kind, sheet, errors)
+        corrected: dict[int, dict[int, str]] = {}
+        for (row, column), text in (extent.corrected if extent else {}).items():
+            corrected.setdefault(row, {})[column] = text
+        return partial(_rows, self._path, self._kind, sheet, corrected)
+
+    def total_rows(self, name: str) -> list[TotalRow]:
+        """Return the total rows of the tables on a sheet."""
+        part = self._parts.get(name)
+        return total_rows(self._package, part) if self._package and part else []
 
     def _extent(self, name: str) -> Extent | None:
         if self._kind is Format.ODS:
@@ -93,15 +99,15 @@ class Workbook:
         return measure(self._package, part)
 
 
-def _rows(path: Path, kind: Format, sheet: CalamineSheet, errors: dict[int, dict[int, str]]) -> Iterator[list[Cell]]:
+def _rows(path: Path, kind: Format, sheet: CalamineSheet, corrected: dict[int, dict[int, str]]) -> Iterator[list[Cell]]:
     convert = _from_ods if kind is Format.ODS else tidy
     margin: list[Cell] = [""] * (sheet.start[1] if sheet.start else 0)  # iter_rows begins with row 1, but not with column A
     with _explaining(path, sheet.name):
         for number, cells in enumerate(sheet.iter_rows()):
             row = margin + [convert(cell) for cell in cells]
-            for column, error in errors.get(number, {}).items():
+            for column, text in corrected.get(number, {}).items():
                 row.extend([""] * (column + 1 - len(row)))
-                row[column] = CellError(error)
+                row[column] = text
             yield row
 
 

@@ -2,11 +2,8 @@
 
 import datetime
 import math
-import os
 import re
-import tempfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from itertools import chain, count, islice
@@ -22,7 +19,8 @@ from xlsxwriter.worksheet import CellStringTuple, Worksheet
 
 from workers.contract.errors import WorkbookError
 
-from .cells import Cell, as_text
+from .cells import Cell, CellError, as_text
+from .replacing import check_place, replacing
 
 #: Excel's limits: UTF-16 units in a cell, rows of a sheet with its header, columns, UTF-16 units in a sheet's name.
 MAX_CELL = 32_767
@@ -44,6 +42,8 @@ _DATE_FORMATS = {
     datetime.time: "hh:mm:ss",
     datetime.timedelta: "[h]:mm:ss",
 }
+#: The errors that a cell of an .xlsx can hold; those of other programs are written as text.
+_ERRORS = ("#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#N/A", "#GETTING_DATA")
 #: Widths of columns with long text and of others, in characters.
 WIDE, NARROW = 60, 14
 
@@ -92,21 +92,15 @@ def write_tables(path: Path, tables: Sequence[Table], created: datetime.datetime
 
 def check_writable(path: Path, keep_format: bool = False) -> None:
     """Try, before any work is done, whether ``path`` could be written. Raises WorkbookError."""
-    if path.is_dir():
-        raise WorkbookError(f"the output {path} is a folder; give the name of a workbook")
     endings = KEEPING_FORMAT if keep_format else WRITABLE
     if path.suffix.lower() not in endings:
         what = " (--keep-format)" if keep_format else ""
         raise WorkbookError(f"the output {path} must end in {', '.join(endings[:-1])} or {endings[-1]}{what}")
     if path.suffix.lower() == ".parquet" and find_spec("pyarrow") is None:
         raise WorkbookError(f"the output {path} needs pyarrow: pip install 'kotae[parquet]', or give a name that ends in .jsonl")
-    try:
-        _temporary(path).unlink()
-    except OSError as error:
-        raise WorkbookError(f"the output {path} cannot be written: {error.strerror}") from error
-    for place in (path, record_path(path)) if path.suffix.lower() in _RECORD_BESIDE else (path,):
-        if place.exists() and not (place.is_file() and os.access(place, os.W_OK)):
-            raise WorkbookError(f"the output {place} cannot be written: it is read-only, or no file")
+    check_place(path)
+    if path.suffix.lower() in _RECORD_BESIDE:
+        check_place(record_path(path))
 
 
 def record_path(out: Path) -> Path:
@@ -175,6 +169,12 @@ class _LiteralSheet(Worksheet):  # type: ignore[misc]  # XlsxWriter has no types
     def _xml_number_element(self, number: float, attributes: Sequence[tuple[str, str]] = ()) -> None:
         super()._xml_number_element(_Exact(number), attributes)
 
+    def _xml_formula_element(self, _: str, result: str, attributes: Sequence[tuple[str, str]] = ()) -> None:
+        # XlsxWriter knows errors as results of formulas only; we write no formula, and read formulas by their results
+        self._xml_start_tag("c", attributes)
+        self._xml_data_element("v", result)
+        self._xml_end_tag("c")
+
 
 class _Exact(float):
     """A number that is written with all its digits."""
@@ -231,6 +231,8 @@ def _write_cell(sheet: Any, row: int, column: int, cell: Cell, text_format: Any,
     match cell:
         case "":
             return 0
+        case CellError() if cell in _ERRORS:
+            return int(sheet.write_formula(row, column, f"={cell}", text_format, str(cell)))
         case str():
             return int(sheet.write_string(row, column, cut_for_excel(cell), text_format))
         case bool():
@@ -248,26 +250,3 @@ def _write_cell(sheet: Any, row: int, column: int, cell: Cell, text_format: Any,
 def _check(code: int, name: str, row: int) -> None:
     if code != 0:  # xlsxwriter drops a cell that it cannot write and says so only here
         raise WorkbookError(f"a cell in row {row + 1} of sheet {name!r} could not be written (XlsxWriter code {code})")
-
-
-def _temporary(path: Path) -> Path:
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    return Path(name)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a file to write, and put it where ``path`` is, or leads, when all went well."""
-    path = path.resolve()
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", suffix=".tmp", dir=path.parent) as folder:
-            work = Path(folder) / path.name
-            yield work
-            with work.open("rb") as file:
-                os.fsync(file.fileno())
-            if path.exists():
-                work.chmod(path.stat().st_mode & 0o777)
-            work.replace(path)
-    except OSError as error:
-        raise WorkbookError(f"cannot write {path}: {error.strerror}") from error

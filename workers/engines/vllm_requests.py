@@ -74,7 +74,7 @@ def as_engine_error(error: Exception) -> EngineError:
     client_error = getattr(getattr(vllm, "exceptions", None), "VLLMClientError", ValueError)
     if isinstance(error, (ValueError, client_error)):
         return Rejected(f"vLLM refuses the row: {first_line(error)}")
-    return Failed(f"{type(error).__name__}: {first_line(error)}")
+    return Failed(f"vLLM failed on this row ({type(error).__name__}: {first_line(error)})")
 
 
 def first_line(error: Exception) -> str:

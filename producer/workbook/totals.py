@@ -1,0 +1,38 @@
+"""The total rows of the tables on a sheet: they stand below the data, and are none of it."""
+
+import posixpath
+import re
+from typing import NamedTuple
+
+from .packages import Package
+from .sheet_xml import elements_of, relations_of
+
+_AREA = re.compile(r"\$?([A-Z]{1,3})\$?[0-9]{1,7}:\$?([A-Z]{1,3})\$?([0-9]{1,7})")
+
+
+class TotalRow(NamedTuple):
+    """One of them: its row and the first and last column of its table, all from 0."""
+
+    row: int
+    first: int
+    last: int
+
+
+def total_rows(package: Package, part: str) -> list[TotalRow]:
+    """Return the total rows that are shown on the sheet in this part."""
+    folder, name = posixpath.split(part)
+    tables = [target for kind, target in relations_of(package, folder, f"{folder}/_rels/{name}.rels").values() if kind == "table"]
+    roots = [next(iter(elements_of(package, table)), ("", {})) for table in tables]
+    areas = [_AREA.fullmatch(attributes.get("ref", "")) for tag, attributes in roots if tag == "table" and _has_totals(attributes)]
+    return [TotalRow(int(area[3]) - 1, _column(area[1]), _column(area[2])) for area in areas if area]
+
+
+def _has_totals(attributes: dict[str, str]) -> bool:
+    return attributes.get("totalsRowCount", "0") not in ("", "0")
+
+
+def _column(letters: str) -> int:
+    number = 0
+    for letter in letters:
+        number = number * 26 + ord(letter) - 64
+    return number - 1

@@ -1,0 +1,283 @@
+"""Cells that are not what they seem: errors, totals of tables, quotations that stand off, old encodings, line breaks of OpenDocument."""
+
+import json
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import openpyxl
+import pytest
+import xlsxwriter
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openpyxl.styles import Alignment
+from python_calamine import CalamineWorkbook
+
+from producer.workbook.assembly import write_workbook
+from producer.workbook.cells import CellError
+from producer.workbook.charsets import encoding_of
+from producer.workbook.quoting import quoted_from_the_start
+from producer.workbook.reading import read_sheet
+from tests.conftest import Kotae, make_workbook
+from tests.test_keeping import repack
+from tests.test_odd_workbooks import ods_cell, ods_row, save_ods, text_cell, with_sheet
+from tests.test_run import ECHO, table
+from tests.workbooks import answered, begin_run, save_workbook
+from workers.contract.errors import WorkbookError
+
+ERRORS = ["#N/A", "#DIV/0!", "#NULL!", "#VALUE!", "#REF!", "#NAME?", "#NUM!"]
+
+
+def errors(path: Path, name: str) -> Path:
+    cells = "".join(f'<row r="{n}">{text_cell(f"A{n}", "q")}<c r="B{n}" t="e"><v>{e}</v></c></row>' for n, e in enumerate(ERRORS, start=2))
+    return with_sheet(path / name, f'<row r="1">{text_cell("A1", "question")}{text_cell("B1", "value")}</row>{cells}')
+
+
+def test_an_error_is_an_error_in_a_fresh_workbook_too(tmp_path: Path) -> None:
+    """The sums of others count on it: as text it would be skipped without a word."""
+    source = errors(tmp_path, "in.xlsx")
+    with begin_run(tmp_path / "home", source) as store:
+        store.store(answered(row, "#N/A", run_id=store.manifest.run_id) for row in range(len(ERRORS)))
+        write_workbook(store, tmp_path / "out.xlsx")
+
+    sheet = openpyxl.load_workbook(tmp_path / "out.xlsx").worksheets[0]
+    cells = [sheet.cell(row, 2) for row in range(2, len(ERRORS) + 2)]
+    assert [(cell.value, cell.data_type) for cell in cells] == [(error, "e") for error in ERRORS]
+    assert (sheet.cell(2, 3).value, sheet.cell(2, 3).data_type) == ("#N/A", "s"), "what the model says is text"
+    again = read_sheet(tmp_path / "out.xlsx")
+    assert [row[1] for row in again.rows()] == ERRORS
+    assert {type(row[1]) for row in again.rows()} == {CellError}
+    assert CalamineWorkbook.from_path(str(tmp_path / "out.xlsx")).get_sheet_by_index(0).to_python()[1][1] == ""
+
+
+def test_an_error_of_another_program_is_text(tmp_path: Path) -> None:
+    """Excel would call the file damaged over an error that it does not know."""
+    value = 'calcext:value-type="error"'
+    source = save_ods(
+        tmp_path / "in.ods", ods_row(ods_cell("question"), ods_cell("n")) + ods_row(ods_cell("a"), ods_cell("Err:502", more=value))
+    )
+    with begin_run(tmp_path / "home", source) as store:
+        write_workbook(store, tmp_path / "out.xlsx")
+
+    cell = openpyxl.load_workbook(tmp_path / "out.xlsx").worksheets[0]["B2"]
+    assert (cell.value, cell.data_type) == ("Err:502", "s")
+
+
+# -- totals
+
+
+def with_totals(path: Path, where: str = "A1:C4") -> Path:
+    with xlsxwriter.Workbook(str(path)) as workbook:
+        sheet = workbook.add_worksheet("S")
+        columns = [{"header": "NO", "total_string": "Total"}, {"header": "question", "total_function": "count"}, {"header": "n"}]
+        sheet.add_table(where, {"data": [[1, "a", 5], [2, "b", 6]], "columns": columns, "total_row": True})
+        sheet.write("B5", "below the table")
+    return path
+
+
+@pytest.mark.parametrize("keep_format", [False, True])
+def test_the_total_row_of_a_table_is_no_question_and_stays_in_its_place(kotae: Kotae, keep_format: bool) -> None:
+    """ "2" is how many questions there are; nobody wants to pay for its answer."""
+    with_totals(kotae.folder / "q.xlsx")
+
+    finished = kotae("run", "q.xlsx", "-o", "out.xlsx", *ECHO, *(["--keep-format"] if keep_format else []))
+
+    rows = table(kotae.folder / "out.xlsx")
+    assert finished.code == 0, finished.err
+    assert [row["outcome"] for row in rows] == ["answered", "answered", "skipped", "answered"]
+    assert (rows[2]["NO"], rows[2]["error"]) == ("Total", "this is the total row of a table")
+    assert rows[3]["answer"] == "below the table"
+
+
+def test_a_table_beside_the_questions_has_no_say(tmp_path: Path) -> None:
+    """Its total row may stand beside a question."""
+    path = tmp_path / "in.xlsx"
+    with xlsxwriter.Workbook(str(path)) as workbook:
+        sheet = workbook.add_worksheet("S")
+        sheet.write_column(0, 0, ["question", "a", "b", "c"])
+        sheet.add_table("C1:D3", {"data": [[1, 2]], "columns": [{"header": "x"}, {"header": "y"}], "total_row": True})
+
+    assert read_sheet(path).questions() == ["a", "b", "c"]
+
+
+# -- text
+
+
+def test_a_quotation_may_stand_off_from_the_comma(tmp_path: Path) -> None:
+    """As people type it; cut at the comma, half a question would be asked."""
+    path = tmp_path / "in.csv"
+    path.write_text('NO, "question"\n1, "What, exactly?"\n2,  "two\nlines, and ""more""" \n3, plain, not quoted\n 4,5" pipe\n')
+
+    read = read_sheet(path)
+
+    assert read.headers[:2] == ["NO", "question"]
+    assert [row[:2] for row in read.rows()] == [
+        ["1", "What, exactly?"],
+        ["2", 'two\nlines, and "more"'],
+        ["3", " plain"],
+        [" 4", '5" pipe'],
+    ]
+
+
+cells = st.text(st.sampled_from(["a", " ", '"', ",", "\n", "é"]), max_size=6)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(cells, min_size=1, max_size=4), min_size=1, max_size=4), st.integers(0, 2), st.integers(0, 2))
+def test_quotations_that_stand_off_are_those_that_do_not(rows: list[list[str]], before: int, after: int) -> None:
+    """Blanks around a quotation change nothing, whatever is in it."""
+    quoted = [['"' + cell.replace('"', '""') + '"' for cell in row] for row in rows]
+    text = "".join(",".join(" " * before + cell + " " * after for cell in row) + "\n" for row in quoted)
+    plain = "".join(",".join(row) + "\n" for row in quoted)
+
+    assert "".join(quoted_from_the_start(text.splitlines(keepends=True), ",")) == plain
+    assert "".join(quoted_from_the_start(plain.splitlines(keepends=True), ",")) == plain
+
+
+TEXT = "NO,質問\n1,日本の首都はどこですか。\n2,ｶﾅとカナ\n"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "told"),
+    [("utf-8", None), ("cp932", "cp932"), ("euc_jp", "EUC-JP"), ("iso2022_jp_ext", "ISO-2022-JP"), ("utf-16", "UTF-16")],
+)
+def test_a_japanese_text_is_read_as_what_it_is_and_that_is_said(kotae: Kotae, encoding: str, told: str | None) -> None:
+    """Read as something else it would be asked as noise, and answered."""
+    text = TEXT if encoding != "iso2022_jp_ext" else TEXT.replace("ｶﾅ", "かな")
+    (kotae.folder / "q.csv").write_bytes(text.encode(encoding))
+
+    finished = kotae("run", "q.csv", "-o", "out.xlsx", *ECHO)
+
+    assert [row["answer"] for row in table(kotae.folder / "out.xlsx")] == [line.partition(",")[2] for line in text.splitlines()[1:]]
+    said = [line for line in finished.out.splitlines() if "is not UTF-8" in line]
+    assert len(said) == (told is not None)
+    assert told is None or told in said[0]
+
+
+KANA = st.text(st.characters(min_codepoint=0x3041, max_codepoint=0x3093), min_size=1, max_size=8)
+KANJI = st.text(st.sampled_from("日本語質問国家経済東京大阪京都回答説明教育文化歴史"), max_size=8)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(KANJI, KANA), min_size=1, max_size=5), st.sampled_from(["cp932", "euc_jp"]))
+def test_japanese_sentences_tell_their_encoding(
+    tmp_path_factory: pytest.TempPathFactory, words: list[tuple[str, str]], encoding: str
+) -> None:
+    """Every sentence has kana; the two encodings are never mistaken for each other over it."""
+    path = tmp_path_factory.getbasetemp() / "in.csv"
+    path.write_bytes("\n".join(kanji + kana for kanji, kana in words).encode(encoding))
+
+    assert encoding_of(path) == encoding
+
+
+def test_a_list_of_narrow_kana_is_windows_text(tmp_path: Path) -> None:
+    """Customers are listed so; pairs of such characters could be kanji in EUC-JP."""
+    names = ["NAME", "ﾔﾏﾀﾞ ﾀﾛｳ", "ｽｽﾞｷ ﾊﾅｺ", "ｲﾄｳ"]
+    (tmp_path / "in.csv").write_bytes("\n".join(names).encode("cp932"))
+
+    assert (tmp_path / "in.csv").read_text(encoding_of(tmp_path / "in.csv")).split("\n") == names
+
+
+@pytest.mark.parametrize("digits", [20, 5000, 100_000])
+def test_a_number_of_any_length_is_kept_to_the_digit(tmp_path: Path, digits: int) -> None:
+    """Python refuses to count that far; the line is fine all the same."""
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps({"question": "a"})[:-1] + ', "n": -' + "7" * digits + "}\n")
+
+    assert list(read_sheet(path).rows()) == [["a", "-" + "7" * digits]]
+
+
+# -- OpenDocument
+
+
+def cell(xml: str) -> str:
+    return f'<table:table-cell office:value-type="string">{xml}</table:table-cell>'
+
+
+ODF = {
+    "<text:p>a<text:line-break/>b</text:p>": "a\nb",
+    "<text:p>a<text:tab/>b</text:p>": "a\tb",
+    "<text:p>a</text:p><text:p/><text:p>b</text:p>": "a\n\nb",
+    "<text:p>x</text:p>\n  <text:p>y</text:p>": "x\ny",
+    "<text:p>a\n      b</text:p>": "a b",
+    '<text:p>a <text:s text:c="2"/>b</text:p>': "a   b",
+    "<text:p>a<text:span>b<text:line-break/></text:span><text:a>c</text:a></text:p>": "ab\nc",
+    "<office:annotation><text:p>a note</text:p></office:annotation><text:p>x<text:tab/></text:p>": "x\t",
+    "<text:p><text:ruby><text:ruby-base>漢</text:ruby-base><text:ruby-text>かん</text:ruby-text></text:ruby>字</text:p>": "漢字",
+}
+
+
+def test_open_documents_text_is_read_by_its_rules(tmp_path: Path) -> None:
+    """A question of three lines must not become one word."""
+    path = save_ods(tmp_path / "in.ods", ods_row(ods_cell("question")) + "".join(ods_row(cell(xml)) for xml in ODF))
+
+    assert read_sheet(path).questions() == list(ODF.values())
+
+
+def test_a_repeated_cell_is_right_in_all_its_places(tmp_path: Path) -> None:
+    """OpenDocument writes equal neighbours once."""
+    twice = (
+        '<table:table-cell office:value-type="string" table:number-columns-repeated="2"><text:p>a<text:tab/>b</text:p></table:table-cell>'
+    )
+    rows = ods_row(ods_cell("question"), ods_cell("n")) + ods_row(twice, more=' table:number-rows-repeated="2"')
+
+    assert list(read_sheet(save_ods(tmp_path / "in.ods", rows)).rows()) == [["a\tb", "a\tb"]] * 2
+
+
+@pytest.mark.skipif(shutil.which("soffice") is None, reason="LibreOffice is not installed")
+def test_libreoffice_says_the_same_in_both_of_its_formats(tmp_path: Path) -> None:
+    """Saved as .ods or as .xlsx, a question is the same question."""
+    workbook = openpyxl.Workbook()
+    sheet = workbook.worksheets[0]
+    texts = ["one\ntwo", "a\n\nb", "tab\there", "two  spaces   three", "\nfirst", "last\n", "  indent", "<b>&amp;</b>", "007", "🙂"]
+    for text in ["question", *texts]:
+        sheet.append([text, 1])
+    for row in sheet.iter_rows():
+        row[0].alignment = Alignment(wrap_text=True)
+    workbook.save(tmp_path / "in.xlsx")
+    profile = f"-env:UserInstallation=file://{tmp_path}/profile"
+    subprocess.run(
+        ["soffice", profile, "--headless", "--convert-to", "ods", "--outdir", tmp_path, tmp_path / "in.xlsx"],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+
+    assert read_sheet(tmp_path / "in.ods").questions() == read_sheet(tmp_path / "in.xlsx").questions() == texts
+
+
+# -- refusals come before anything is sent
+
+
+def test_a_torn_formula_is_refused_before_anything_is_asked(kotae: Kotae) -> None:
+    """Told after a night of GPUs it would be a bad joke."""
+    source = save_workbook(kotae.folder / "q.xlsx", {"S": [["question", "answer", "sum"], ["one?", 2, 2], ["two?", 2, 2]]})
+    change = {b'<c r="B2">': b'<f t="shared" ref="B2:C3" si="0">1+1</f>', b'<c r="C2">': b'<f t="shared" si="0"/>'}
+
+    def share(xml: bytes) -> bytes:
+        for place, formula in change.items():
+            xml = xml.replace(place, place + formula)
+        return xml
+
+    repack(source, {"xl/worksheets/sheet1.xml": share})
+
+    refused = kotae("run", "q.xlsx", "-o", "out.xlsx", *ECHO, "--keep-format", "--overwrite")
+
+    assert (refused.code, len(refused.err.splitlines())) == (2, 1)
+    assert "cannot replace a formula that B2:C3 share" in refused.err
+    assert not (kotae.folder / ".kotae").exists()
+
+
+@pytest.mark.parametrize("part", ["xl/styles.xml", "[Content_Types].xml"])
+def test_a_list_that_cannot_be_extended_is_refused_before_anything_is_asked(tmp_path: Path, part: str) -> None:
+    """All that writing does is tried before."""
+    source = make_workbook(tmp_path / "in.xlsx", ["a"])
+    with zipfile.ZipFile(source) as package:
+        recoded = package.read(part).decode().replace("UTF-8", "UTF-16").encode("utf-16")
+    repack(source, {part: lambda _: recoded})
+
+    with pytest.raises(WorkbookError, match=r"--keep-format|damaged"):
+        begin_run(tmp_path / "home", source, keep_format=True)
+
+    assert not (tmp_path / "home").exists()
