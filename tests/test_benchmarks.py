@@ -1,12 +1,14 @@
 """What the benchmarks' own arithmetic must get right: a figure in the docs is no better than that."""
 
 import argparse
+import math
 from pathlib import Path
 
 import pytest
 
 from benchmarks.ledgers import Span, most_in_flight, spans, tail, tokens_per_second
 from benchmarks.limits import Shape, limit
+from benchmarks.order import Speed, simulate
 from benchmarks.workbooks import FORMATS, _measured, _steps
 from benchmarks.workload import believed, lengths
 
@@ -100,3 +102,20 @@ def test_workbooks_of_every_kind_are_measured(tmp_path: Path) -> None:
     assert [step["rows"] for step in told if step["step"] == "read"] == [30] * 4
     assert [step["rows_with_their_own_answer"] for step in told if step["step"] == "check"] == [30] * 4
     assert all(step["peak_mb"] > 0 for step in told)
+
+
+def test_a_calculated_run_takes_as_many_steps_as_its_longest_chain() -> None:
+    """Two places: rows of 3 and 1 begin, 2 follows the 1; four steps of rows that cost nothing, and a second GPU shares them."""
+    speed = Speed(base=1.0, per_row=0.0, per_prompt=0.0, places=2, intake=math.inf)
+
+    assert simulate([3, 1, 3], gpus=1, speed=speed).seconds == 4
+    assert simulate([3, 1, 3], gpus=3, speed=speed) == (3, 0.0, 0.0)
+
+
+def test_a_gpu_without_a_row_counts_as_idle_in_the_tail() -> None:
+    """Of 20 rows the last twentieth is one; while it runs alone the other GPU has nothing."""
+    speed = Speed(base=1.0, per_row=0.0, per_prompt=0.0, places=10, intake=math.inf)
+
+    ended = simulate([1] * 19 + [5], gpus=2, speed=speed)
+
+    assert (ended.seconds, ended.tail_seconds, ended.tail_idle) == (5, 4, 0.5)

@@ -113,7 +113,7 @@ class WorkerLife:
 
     def wanted_rows(self) -> int:
         """Return how many more rows would soon be begun: those that would only wait here are better left to other workers."""
-        return max(0, self._reserve - self.engine.waiting)
+        return 0 if self.leaving.is_set() else max(0, self._reserve - self.engine.waiting)
 
     def submit(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
         """Run a coroutine on the engine's loop; any thread may wait for it."""

@@ -71,7 +71,9 @@ class Channel(redis.Channel):
 
     def _brpop_read(self, **options: Any) -> Any:
         came = super()._brpop_read(**options)  # type: ignore[misc]
-        self._take_more(self._queue_cycle.items[-1])  # type: ignore[attr-defined]  # where the queue goes that had its turn
+        queues: list[str] = self._queue_cycle.items  # type: ignore[attr-defined]
+        if queues:  # none once this worker stops; else the queue that had its turn is the last
+            self._take_more(queues[-1])
         return came
 
     def _take_more(self, queue: str) -> None:

@@ -10,6 +10,7 @@ import tempfile
 import traceback
 from contextlib import suppress
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -94,7 +95,7 @@ def _read(path: Path) -> str:
         sheet = read_sheet(path)
         text_encoding(path)
         sheet.questions()
-        table = Table(sheet_name(sheet.name), sheet.headers[:50], [row[:50] for row in sheet.rows[:_WRITTEN]])
+        table = Table(sheet_name(sheet.name), sheet.headers[:50], [row[:50] for row in islice(sheet.rows(), _WRITTEN)])
         with tempfile.TemporaryDirectory() as folder:
             write_tables(Path(folder) / "out.xlsx", [table], datetime(2026, 1, 1))  # noqa: DTZ001 - a workbook has no time zone
             read_sheet(Path(folder) / "out.xlsx", table.name, sheet.headers[sheet.question_column] if sheet.question_column < 50 else None)
