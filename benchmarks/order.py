@@ -10,6 +10,7 @@ whenever it has a place, ``--intake`` rows a second at most. Lengths are those o
 import argparse
 import heapq
 import math
+import random
 import statistics
 from collections import deque
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ class Speed(NamedTuple):
     #: Rows in the batch at most; rows taken from the queue per second at most.
     places: int
     intake: float
+    #: How far a step may be off, as a share: without it GPUs march in step, and the first takes the longest row of every round.
+    noise: float = 0.0
 
     def taken_by(self, now: float) -> float:
         """Return how many rows can have been taken by a time."""
@@ -54,9 +57,10 @@ def main() -> None:
     options.add_argument("--prompt-ms", type=float, default=4.1)
     options.add_argument("--places", type=int, default=1024)
     options.add_argument("--intake", type=float, default=500)
+    options.add_argument("--noise", type=float, default=0.1)
     options.add_argument("--repeat", type=int, default=5, help="runs with other lengths, of which the median is taken")
     given = options.parse_args()
-    speed = Speed(given.base_ms / 1e3, given.row_ms / 1e3, given.prompt_ms / 1e3, given.places, given.intake)
+    speed = Speed(given.base_ms / 1e3, given.row_ms / 1e3, given.prompt_ms / 1e3, given.places, given.intake, given.noise)
     alone = 0.0
     for gpus in (1, 2, 4):
         for knowledge in get_args(Knowledge):
@@ -84,7 +88,7 @@ def _run(sizes: Sequence[int], knowledge: Knowledge, gpus: int, speed: Speed) ->
 
 def simulate(sizes: Sequence[int], gpus: int, speed: Speed) -> Ended:
     """Return how a run goes whose rows, of so many tokens each, are taken in this order."""
-    queue = deque(sizes)
+    queue, chance = deque(sizes), random.Random(0)
     batches: list[list[int]] = [[] for _ in range(gpus)]  # of each GPU the step numbers at which its rows end
     steps, taken = [0] * gpus, [0] * gpus
     clock = [(0.0, gpu) for gpu in range(gpus)]
@@ -102,7 +106,7 @@ def simulate(sizes: Sequence[int], gpus: int, speed: Speed) -> Ended:
                 heapq.heappush(clock, (now + 1 / speed.intake, gpu))
             continue
         steps[gpu] += 1
-        now += speed.base + speed.per_row * len(batch) + speed.per_prompt * began
+        now += (speed.base + speed.per_row * len(batch) + speed.per_prompt * began) * chance.uniform(1 - speed.noise, 1 + speed.noise)
         while batch and batch[0] <= steps[gpu]:
             heapq.heappop(batch)
             ends.append(now)
