@@ -28,7 +28,7 @@ from .submit import rows_of
 from .transport import Transport
 from .workbook.keeping import check_keeping
 from .workbook.reading import text_encoding
-from .workbook.writing import check_writable
+from .workbook.writing import KEEPING_FORMAT, check_writable
 
 #: Lines of the first prompt that are shown before anything is sent.
 _PROMPT_LINES = 20
@@ -108,7 +108,8 @@ def retry(
     if out is None:
         if listed is None:
             raise UserError("name the workbook to write with -o")
-        out = Path(f"{Path(name).stem}-retried{Path(name).suffix}")
+        suffix = Path(name).suffix if Path(name).suffix.lower() in KEEPING_FORMAT else ".xlsx"
+        out = Path(f"{Path(name).stem}-retried{suffix}")
     with open_run_by_name(desk.home, listed.run_id if listed else name) as store:
         check_output(store, out)
         reopen(store, again, listed, desk)

@@ -22,7 +22,7 @@ from .steered import read_rows
 from .transport import LEASE, Transport
 from .workbook.keeping import check_keeping
 from .workbook.reading import Sheet, read_sheet
-from .workbook.writing import check_writable
+from .workbook.writing import check_writable, record_path
 
 #: Seconds between two looks at a run that another process feeds.
 _LOOK = 0.5
@@ -160,8 +160,14 @@ def check_output(store: RunStore, out: Path) -> None:
 
 def refuse_to_overwrite_the_source(source: Path, out: Path) -> None:
     """Raise UserError if the output is the workbook that was read."""
-    if (out.exists() and source.exists() and out.samefile(source)) or out.absolute() == source.absolute():
-        raise UserError(f"the output {out} is the workbook itself; give it another name with -o")
+    for written in (out, record_path(out)):
+        try:
+            same = (written.exists() and source.exists() and written.samefile(source)) or written.absolute() == source.absolute()
+        except (OSError, RuntimeError) as error:  # a name that is too long, links in a circle
+            raise UserError(f"{written} cannot be used: {getattr(error, 'strerror', None) or error}") from error
+        if same:
+            what = "the workbook itself" if written is out else f"beside {written}, which is the workbook itself"
+            raise UserError(f"the output {out} is {what}; give it another name with -o")
 
 
 def _fetch(run_id: str, broker: str | None, partial: bool, workbooks: PartialWorkbooks, desk: Desk) -> None:

@@ -14,6 +14,7 @@ from workers.contract.messages import BlankLines, EngineName, ReplyFormat
 
 from .workbook.as_delimited import CsvStyle
 
+_MOST_ROWS = 1_000_000_000
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -24,7 +25,8 @@ class AskOptions:
     sheet: Annotated[str | None, typer.Option(envvar="KOTAE_SHEET", help="The sheet with the questions, if there are several.")] = None
     question_column: Annotated[str | None, typer.Option(envvar="KOTAE_QUESTION_COLUMN", help="The column with the questions.")] = None
     header_row: Annotated[
-        int | None, typer.Option(envvar="KOTAE_HEADER_ROW", min=1, help="The row with the headers, from 1; found if not given.")
+        int | None,
+        typer.Option(envvar="KOTAE_HEADER_ROW", min=1, max=_MOST_ROWS, help="The row with the headers, from 1; else it is found."),
     ] = None
     system_prompt: Annotated[
         str | None, typer.Option(envvar="KOTAE_SYSTEM_PROMPT", help="Text, or @FILE; by default the one that goes with the reply format.")
@@ -174,7 +176,7 @@ def text_or_file(option: str, text: str) -> str:
             raise UserError(f"{option}: the text is not UTF-8; put it into a file and give @FILE")
         return text
     try:
-        return Path(text[1:]).read_text(encoding="utf-8")
+        return Path(text[1:]).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{option} {text}: the file cannot be read as UTF-8 text ({type(error).__name__})") from error
 

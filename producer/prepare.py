@@ -1,11 +1,12 @@
 """A command becomes a run: what is asked of whom, found again if it was begun before."""
 
+import contextlib
 import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from workers.contract.errors import UserError
+from workers.contract.errors import UserError, WorkbookError
 from workers.contract.messages import Outcome, Sampling
 from workers.contract.replies import default_system_prompt
 
@@ -58,7 +59,8 @@ def make_plan(workbook: Path, options: AskOptions) -> Plan:
     sheet, copy = _read(workbook, options, steering)
     if options.keep_format:
         check_keeping(workbook)
-        check_kept(workbook, sheet, options.overwrite, sampling.n)  # what cannot be patched is said now, not when everything is answered
+        # What cannot be patched is said now, not when everything is answered.
+        check_kept(workbook, sheet, options.overwrite, sampling.n, steering)
     room = MAX_COLUMNS - len(sheet.headers)
     if len(answer_fields(sampling.n)) > room:
         raise UserError(f"{workbook} has {len(sheet.headers):,} columns; an .xlsx sheet has no room for the answers beside them")
@@ -77,7 +79,10 @@ def _read(workbook: Path, options: AskOptions, steering: Steering) -> tuple[Shee
 
 
 def _question_column(sheet: Sheet, options: AskOptions) -> str:
-    known = find_question_column(sheet.headers) if options.question_column is None else None
+    known = None
+    if options.question_column is None:
+        with contextlib.suppress(WorkbookError):  # two of that name, of which neither is asked
+            known = find_question_column(sheet.headers)
     return sheet.headers[sheet.question_column if known is None else known]
 
 
@@ -123,7 +128,7 @@ def open_run(plan: Plan, home: Path, served_name: str, adapter: str | None, loca
     store.replace_source(plan.workbook, plan.copy)
     store.update(**changing)
     store.reopen({Outcome.CANCELLED})
-    store.store(questions_of(plan, store).skipped(plan.sheet.totals))
+    store.store(questions_of(plan, store).skipped(plan.sheet.totals(range(len(plan.sheet.headers)))))
     return store
 
 

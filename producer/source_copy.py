@@ -40,14 +40,14 @@ class FileCopy:
 
 def put_copy(db: sqlite3.Connection, name: str, copy: FileCopy) -> None:
     """Put a copy into a store that has none."""
-    plain = name.encode("utf-8", "replace").decode()  # what SQLite can hold
-    db.executemany("INSERT INTO source VALUES (?, ?, ?)", ((part, plain, content) for part, content in enumerate(copy.parts())))
+    db.executemany("INSERT INTO source VALUES (?, ?, ?)", ((part, _plain(name), content) for part, content in enumerate(copy.parts())))
 
 
 def replace_copy(db: sqlite3.Connection, name: str, copy: FileCopy) -> None:
     """Put a copy in the place of the one that a store has, if they differ."""
     with closing(_parts(db)) as known:
         if all(part == other for part, other in zip_longest(known, copy.parts())):
+            db.execute("UPDATE source SET name = ?", (_plain(name),))
             return
     db.execute("DELETE FROM source")
     put_copy(db, name, copy)
@@ -65,6 +65,10 @@ def unpacked(db: sqlite3.Connection) -> Iterator[Path]:
         except OSError as error:
             raise UserError(f"the source cannot be unpacked into {folder}: {error.strerror}; make room there, or set TMPDIR") from error
         yield path
+
+
+def _plain(name: str) -> str:
+    return name.encode("utf-8", "replace").decode()  # what SQLite can hold
 
 
 def _parts(db: sqlite3.Connection) -> Generator[bytes, None, None]:

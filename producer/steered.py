@@ -27,10 +27,11 @@ def read_rows(sheet: Sheet, steering: Steering, sampling: Sampling) -> Rows:
     if not steering:
         return sheet.questions()
     reader, rows = _RowReader(sheet, steering, sampling), AskedRows()
+    totals = sheet.totals(reader.asking)
     first, bad = "", 0
     for number, cells in enumerate(sheet.rows()):
         try:
-            rows.append(_NOTHING if number in sheet.totals else reader.read(cells))
+            rows.append(_NOTHING if number in totals else reader.read(cells))
         except _BadCell as error:
             first = first or f"sheet {sheet.name!r}, row {sheet.shown_row(number)}, {error}"
             bad += 1
@@ -81,6 +82,12 @@ class _RowReader:
         if self._messages is not None and self._messages.place == self._question:  # by which the sheet was found
             self._question = find_question_column(sheet.headers)
         self._own_sampling = lru_cache(4096)(self._read_sampling)
+
+    @property
+    def asking(self) -> list[int]:
+        """Return the columns that questions are made of."""
+        asking = [*self._holes, *([self._messages.place] if self._messages else [])]
+        return asking or ([self._question] if self._question is not None else [])
 
     def read(self, cells: Sequence[Cell]) -> Asked:
         """Return what a row asks. One that asks nothing is looked at no further. Raises _BadCell."""

@@ -41,6 +41,13 @@ class Steering(BaseModel):
         names = parse_template(self.prompt).names
         return next((name for name in names if normalised(name) in QUESTION_HEADERS), names[0])
 
+    @property
+    def columns(self) -> list[str]:
+        """Return the names of all columns that steer."""
+        named = [self.messages_column, self.system_prompt_column, self.adapter_column, *self.sampling_columns.values()]
+        holes = parse_template(self.prompt).names if self.prompt is not None else ()
+        return [*holes, *(name for name in named if name is not None)]
+
     def told(self) -> dict[str, Any]:
         """Return what steers, as the sheet Run tells it; what does not is None or empty."""
         return {

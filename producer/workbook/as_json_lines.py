@@ -27,11 +27,15 @@ def write_json_lines(out: Path, headers: Sequence[str], rows: Iterable[Sequence[
             file.write(line + "\n")
 
 
+def _finite(digits: str) -> float | None:
+    return number if math.isfinite(number := float(digits)) else None
+
+
 def _value(cell: Cell) -> Any:
     """Return a cell as JSON has it: nothing, and no number, as null; moments in ISO 8601."""
     match cell:
         case JsonText():
-            return json.loads(cell)
+            return json.loads(cell, parse_constant=lambda _: None, parse_float=_finite)
         case str():
             return whole_text(cell) if cell or isinstance(cell, EmptyText) else None
         case float() if not math.isfinite(cell):

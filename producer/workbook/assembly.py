@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from producer.runs import RunStore
+from producer.steering import Steering
 from workers.contract.messages import UNANSWERED, Answer
 
 from .as_delimited import CsvStyle, write_delimited
@@ -30,7 +31,7 @@ def write_workbook(store: RunStore, out: Path) -> list[str]:
     with store.snapshot(), store.source() as source:
         sheet = read_sheet(source, manifest.sheet, manifest.question_column, manifest.header_row)
         kept = look_at(source, sheet) if manifest.keep_format else None
-        columns = _columns(sheet, manifest.sampling.n, manifest.served_name, manifest.overwrite, kept)
+        columns = _columns(sheet, manifest.sampling.n, manifest.served_name, manifest.overwrite, kept, manifest.steering)
         answers = _answers(store, sheet, [column.field for column in columns])
         if kept is not None:
             tables = _added(store, sheet, kept.names)
@@ -44,18 +45,19 @@ def write_workbook(store: RunStore, out: Path) -> list[str]:
     ]
 
 
-def check_kept(source: Path, sheet: Sheet, overwrite: bool, samples: int) -> None:
+def check_kept(source: Path, sheet: Sheet, overwrite: bool, samples: int, steering: Steering) -> None:
     """Check, before anything is asked, that our columns can be put into a workbook that is to keep its format. Raises WorkbookError."""
     kept = look_at(source, sheet)
-    rehearse(source, sheet, kept, _additions(_columns(sheet, samples, "", overwrite, kept), sheet, kept))
+    rehearse(source, sheet, kept, _additions(_columns(sheet, samples, "", overwrite, kept, steering), sheet, kept))
 
 
-def _columns(sheet: Sheet, samples: int, served_name: str, overwrite: bool, kept: Kept | None) -> list[OutputColumn]:
+def _columns(sheet: Sheet, samples: int, served_name: str, overwrite: bool, kept: Kept | None, steering: Steering) -> list[OutputColumn]:
     filled = [bool(kinds) for kinds in sheet.kinds]
     filled[sheet.question_column] = True
     if kept is not None:
         filled = [holds or place in kept.survey.unseen for place, holds in enumerate(filled)]
-    overwrite = overwrite and normalised(sheet.headers[sheet.question_column]) not in answer_fields(samples)
+    asked = {normalised(name) for name in (sheet.headers[sheet.question_column], *steering.columns)}
+    overwrite = overwrite and asked.isdisjoint(answer_fields(samples))  # what was asked stays
     return place_columns(answer_fields(samples), sheet.headers, filled, served_name, overwrite)
 
 

@@ -2,11 +2,16 @@
 
 import codecs
 import re
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 from workers.contract.errors import WorkbookError
 
 _CHUNK = 1 << 20
+#: Characters of a line, or a cell: longer ones would take all memory.
+LONGEST = 1 << 25
 _BYTE_ORDER_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 #: Escape sequences by which JIS changes between its sets of characters.
 _JIS = re.compile(rb"\x1b\$[@B(]|\x1b\([JI]")
@@ -60,3 +65,11 @@ def _is_narrow(head: bytes) -> bool:
     """Say whether a text that can be both is more likely cp932."""
     wide = "".join(character for character in head.decode("cp932", "ignore") if not character.isascii())
     return _HALF_WIDTH.fullmatch(wide) is not None and _KANA.search(head.decode("euc_jp", "ignore")) is None
+
+
+def whole_lines(path: Path, file: IO[str]) -> Iterator[str]:
+    """Yield the lines of a text. Raises WorkbookError for one that would take all memory."""
+    for number, line in enumerate(iter(partial(file.readline, LONGEST + 1), ""), start=1):
+        if len(line) > LONGEST:
+            raise WorkbookError(f"{path}: line {number} has more than {LONGEST:,} characters; no row is that long")
+        yield line

@@ -2,7 +2,6 @@
 
 import csv
 import re
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,7 +12,7 @@ from typing import IO
 from workers.contract.errors import WorkbookError
 
 from .cells import Cell, Grid, Stream
-from .charsets import encoding_of
+from .charsets import LONGEST, encoding_of, whole_lines
 from .columns import find_question_column
 from .headers import find_header_row
 from .quoting import quoted_from_the_start, stands_off
@@ -28,7 +27,7 @@ _SEP_LINE = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
 
 def read_delimited(path: Path, question_column: str | None, header_row: int | None) -> Stream:
     """Return the rows, every cell as the text it is. Raises WorkbookError where the text is none, or a quotation is never closed."""
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    csv.field_size_limit(LONGEST)
     encoding = encoding_of(path)
     with _opened(path, encoding) as (file, told):
         sample = file.read(_SAMPLE)
@@ -52,15 +51,21 @@ def _opened(path: Path, encoding: str) -> Iterator[tuple[IO[str], str | None]]:
         yield file, told[1] if told else None
 
 
-def _rows(path: Path, encoding: str, delimiter: str, lines: Callable[[IO[str]], Iterator[str]], *, strict: bool) -> Iterator[list[Cell]]:
+def _rows(
+    path: Path, encoding: str, delimiter: str, lines: Callable[[Iterator[str]], Iterator[str]], *, strict: bool
+) -> Iterator[list[Cell]]:
     with _opened(path, encoding) as (file, _):
-        reader = csv.reader(lines(file), delimiter=delimiter, strict=strict)
+        reader = csv.reader(lines(whole_lines(path, file)), delimiter=delimiter, strict=strict)
         begins = 1
         try:
             for row in reader:
                 yield row  # type: ignore[misc]  # a list of texts, which is nobody else's
                 begins = reader.line_num + 1
         except csv.Error as error:
+            if "field larger" in str(error):
+                raise WorkbookError(
+                    f"{path}: a cell in line {begins} has more than {LONGEST:,} characters; no question is that long"
+                ) from error
             if "unexpected end" not in str(error):
                 raise
             raise WorkbookError(

@@ -1,5 +1,6 @@
 """The sheet Errors: the rows without a reply, as we list them, and as a person gives the list back."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,8 @@ from .reading import Sheet
 from .spreadsheets import Workbook
 from .writing import cut_for_excel
 
+#: How a sheet ends that goes on with one that was full.
+_FURTHER = re.compile(r" \(\d+(?:\.\d+)?\)$")
 _CONTROLS = dict.fromkeys([*range(0x20), 0x7F])
 
 
@@ -40,12 +43,15 @@ def read_errors(path: Path) -> Listed:
     if kind not in (Format.XLSX, Format.ODS):
         raise WorkbookError(f"{path} is no workbook with a sheet Errors; give one that Kotae wrote, or the run's id")
     workbook = Workbook.open(path, kind)
-    run_id, listed = "", None
+    run_id = ""
+    listed: dict[int, str] | None = None
     for name in workbook.names:  # ours come last; the source may have been an output itself
         if name.startswith(("Run", "Errors")):
             grid = list(workbook.stream(name)())
             run_id = _run_id(grid) or run_id
-            listed = _listed(path, name, grid) if _begins(grid, ERRORS_HEADERS[:2]) else listed
+            if _begins(grid, ERRORS_HEADERS[:2]):
+                before = listed if listed is not None and _FURTHER.search(name) else {}
+                listed = before | _listed(path, name, grid)
     if not run_id:
         raise WorkbookError(f"{path} has no sheet Run that names its run; give a workbook that Kotae wrote, or the run's id")
     if not listed:

@@ -9,7 +9,7 @@ from typing import Any
 from workers.contract.errors import WorkbookError
 
 from .cells import Cell, EmptyText, JsonText, Stream, WholeNumber
-from .charsets import encoding_of
+from .charsets import encoding_of, whole_lines
 
 #: Whole numbers from here on are kept as text: a spreadsheet would round them.
 _EXACT, _INT64 = 2**53, 2**63
@@ -41,7 +41,7 @@ def _rows(path: Path, encoding: str, places: dict[str, int]) -> Iterator[list[Ce
 
 def _objects(path: Path, encoding: str) -> Iterator[dict[str, Any]]:
     with path.open(encoding=encoding, newline="\n") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(whole_lines(path, file), start=1):
             if line.strip():
                 yield _object(path, number, line)
 

@@ -20,7 +20,7 @@ from .old_excel import OldWorkbook
 from .parquet import read_parquet
 from .spreadsheets import Workbook
 from .texts import Texts
-from .totals import TotalRow
+from .totals import TotalRow, totals_of
 
 __all__ = ["Cell", "Sheet", "as_text", "read_sheet", "text_encoding"]
 
@@ -41,8 +41,8 @@ class Sheet:
     texts: Texts
     #: None once the rows are let go of.
     stream: Stream | None
-    #: The rows that are totals of a table, and hold no question whatever stands there.
-    totals: frozenset[int] = frozenset()
+    #: The total rows of tables, by their data rows.
+    total_rows: tuple[TotalRow, ...] = ()
 
     def rows(self) -> Iterator[list[Cell]]:
         """Begin a pass over the data rows in file order, each as long as ``headers``: tables that are no workbooks are read again.
@@ -61,6 +61,10 @@ class Sheet:
     def questions(self) -> Sequence[str]:
         """Return the question of every row as text; empty where there is none."""
         return self.texts
+
+    def totals(self, columns: Collection[int]) -> frozenset[int]:
+        """Return the rows that add up one of these columns: they hold no question whatever stands there."""
+        return totals_of(self.total_rows, columns)
 
     def shown_row(self, row: int) -> int:
         """Return the number that a spreadsheet program shows beside a data row of the source."""
@@ -104,7 +108,7 @@ def _read_workbook(path: Path, kind: Format, sheet: str | None, question_column:
         if filled is None and any(is_filled(cell) for row in stream() for cell in row):
             filled = (name, stream)
         headers = _headers(stream, _header_index(stream, question_column, header_row))
-        if find_question_column(headers, question_column) is not None and tuple(headers[:3]) != ERRORS_HEADERS[:3]:
+        if find_question_column(headers, question_column) is not None and tuple(headers[:4]) != ERRORS_HEADERS[:4]:
             candidates[name] = stream
     if filled is None:
         raise WorkbookError(f"{path} has no visible sheet with anything in it")
@@ -146,9 +150,9 @@ def _as_sheet(
             f"sheet {name!r} of {path} has no {what}; its columns{where} are: {_listed([h for h in headers if h])};"
             " name the one with the questions with --question-column, or the header's row with --header-row"
         )
-    totals = frozenset(total.row - index - 1 for total in total_rows if total.first <= column <= total.last)
+    totals = tuple(total._replace(row=total.row - index - 1) for total in total_rows)
     try:
-        kinds, texts = _survey(stream, index + 1, column, totals)
+        kinds, texts = _survey(stream, index + 1, column, totals_of(totals, [column]))
     except OSError as error:
         raise WorkbookError(f"cannot read {path}: {error.strerror} (the questions are kept in {tempfile.gettempdir()})") from error
     if not texts:

@@ -40,6 +40,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def check_place(path: Path) -> None:
     """Try whether a file could be put in this place. Raises WorkbookError."""
+    try:
+        _check_place(path)
+    except (OSError, RuntimeError) as error:  # the second for links in a circle
+        raise WorkbookError(f"the output {path} cannot be written: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _check_place(path: Path) -> None:
     if path.is_dir():
         raise WorkbookError(f"the output {path} is a folder; give the name of a workbook")
     for pattern, program in _OPEN.items():
@@ -48,11 +55,8 @@ def check_place(path: Path) -> None:
             raise WorkbookError(
                 f"the output {path} is open in {program}: close it there, or give another name (if it is not, delete {mark})"
             )
-    try:
-        with _folder_for(path.resolve()):
-            pass
-    except OSError as error:
-        raise WorkbookError(f"the output {path} cannot be written: {error.strerror}") from error
+    with _folder_for(path.resolve()):
+        pass
     if path.exists() and not os.access(path, os.W_OK):
         raise WorkbookError(f"the output {path} cannot be written: it is read-only")
 

@@ -15,7 +15,10 @@ from .packages import Package
 _CELL = re.compile(rb'<c r="([A-Z]{1,9})([0-9]{1,9})"(?:[^>]*[^/>])?>(?!</c>)')
 _ANY_CELL = re.compile(rb"<c(?=[\s/>])")
 _PLAIN_CELL = re.compile(rb'<c r="[A-Z]{1,9}[0-9]{1,9}"')
-_ERROR = re.compile(rb'<c r="([A-Z]{1,9})([0-9]{1,9})"[^>]*\st="e"(?:[^>]*[^/>])?>(?:<f[^>]*/>|<f[^>]*>[^<]*</f>)?<v>([^<]{1,20})</v>')
+_ERROR = re.compile(
+    rb'<c r="([A-Z]{1,9})([0-9]{1,9})"[^>]*\st="e"(?:[^>]*[^/>])?>'
+    rb"\s*(?:<f[^>]*/>|<f[^>]*>[^<]*</f>)?\s*<v[^>]*>\s*([^<]{1,20}?)\s*</v>"
+)
 
 
 class Extent(NamedTuple):

@@ -32,8 +32,12 @@ from .totals import TotalRow, total_rows
 
 #: calamine lays a sheet out as a full grid, 32 bytes a cell, and ends the process where there is no room. Up to so many cells that
 #: is fine however empty they are, up to so many if a tenth of them hold something, and beyond not at all.
-SPARSE_CELLS, MOST_CELLS = 8_000_000, 100_000_000
+SPARSE_CELLS, MOST_CELLS = 8_000_000, 50_000_000
 _MAX_ROWS, _MAX_COLUMNS = 1_048_576, 16_384
+#: What the library says of errors that it does not know, such as #SPILL!.
+_NEW_ERROR = "Unsupported cell error value"
+_CELL_TAG = re.compile(rb"<(?:\w+:)?c\s[^>]*>")
+_IS_ERROR = re.compile(rb"""(\st\s*=\s*["'])e(["'])""")
 _DURATION = re.compile(r"(-?)PT(\d{1,6})H(\d{1,2})M(\d{1,2}(?:\.\d{1,9})?)S")
 
 
@@ -77,11 +81,23 @@ class Workbook:
         if extent is not None:
             _refuse_too_wide(self._path, name, extent)
         with _explaining(self._path, name):
-            sheet = self._calamine.get_sheet_by_name(name)
+            try:
+                sheet = self._calamine.get_sheet_by_name(name)
+            except CalamineError as error:
+                if self._package is None or _NEW_ERROR not in str(error):
+                    raise
+                sheet = self._with_errors_as_text(name, self._package)
         corrected: dict[int, dict[int, str]] = {}
         for (row, column), text in (extent.corrected if extent else {}).items():
             corrected.setdefault(row, {})[column] = text
         return partial(_rows, self._path, self._kind, sheet, corrected)
+
+    def _with_errors_as_text(self, name: str, package: Package) -> CalamineSheet:
+        """Return a sheet whose errors are texts: the library refuses those of newer programs, and we know where errors stand."""
+        with tempfile.TemporaryDirectory(prefix="kotae-read-") as folder:
+            plain = Path(folder) / "workbook.xlsx"
+            package.copy(plain, self._parts[name], lambda xml: _CELL_TAG.sub(lambda tag: _IS_ERROR.sub(rb"\1str\2", tag[0]), xml))
+            return CalamineWorkbook.from_path(str(plain)).get_sheet_by_name(name)
 
     def total_rows(self, name: str) -> list[TotalRow]:
         """Return the total rows of the tables on a sheet."""

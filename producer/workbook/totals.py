@@ -2,6 +2,7 @@
 
 import posixpath
 import re
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from .packages import Package
@@ -25,6 +26,11 @@ def total_rows(package: Package, part: str) -> list[TotalRow]:
     roots = [next(iter(elements_of(package, table)), ("", {})) for table in tables]
     areas = [_AREA.fullmatch(attributes.get("ref", "")) for tag, attributes in roots if tag == "table" and _has_totals(attributes)]
     return [TotalRow(int(area[3]) - 1, _column(area[1]), _column(area[2])) for area in areas if area]
+
+
+def totals_of(total_rows: Iterable[TotalRow], columns: Collection[int]) -> frozenset[int]:
+    """Return the rows among them whose table has one of these columns."""
+    return frozenset(total.row for total in total_rows if any(total.first <= column <= total.last for column in columns))
 
 
 def _has_totals(attributes: dict[str, str]) -> bool:

@@ -1,6 +1,7 @@
 """A fresh workbook, written in one pass in little memory, and put in its place in one step."""
 
 import datetime
+import json
 import math
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -100,7 +101,18 @@ def check_writable(path: Path, keep_format: bool = False) -> None:
         raise WorkbookError(f"the output {path} needs pyarrow: pip install 'kotae[parquet]', or give a name that ends in .jsonl")
     check_place(path)
     if path.suffix.lower() in _RECORD_BESIDE:
-        check_place(record_path(path))
+        _check_record(record_path(path))
+
+
+def _check_record(path: Path) -> None:
+    check_place(path)
+    if path.exists():
+        try:
+            ours = "run" in json.loads(path.read_bytes())
+        except (ValueError, TypeError, RecursionError):
+            ours = False
+        if not ours:
+            raise WorkbookError(f"{path} stands where Kotae would write what it knows of the output, and is not its own; move it away")
 
 
 def record_path(out: Path) -> Path:
