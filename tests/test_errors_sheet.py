@@ -187,3 +187,24 @@ def test_retry_of_another_homes_workbook_says_so(kotae: Kotae) -> None:
 
     assert (refused.code, len(refused.err.splitlines())) == (2, 1)
     assert f"out.xlsx is the workbook of run {run_id}, which .kotae does not have; name its home with --home" in refused.err
+
+
+def test_a_list_that_goes_on_in_a_second_sheet_is_one(tmp_path: Path) -> None:
+    """A sheet holds a million rows; a run may fail with more."""
+    with run_of(tmp_path, *(unanswered(row) for row in range(3))) as store:
+        write_workbook(store, tmp_path / "out.xlsx")
+
+    def split(workbook: openpyxl.Workbook) -> None:
+        first, second = workbook["Errors"], workbook.create_sheet("Errors (2)")
+        for row in (1, 4):
+            second.append([cell.value for cell in first[row]])
+        first.delete_rows(4)
+
+    assert len(read_errors(edited(tmp_path / "out.xlsx", split)).questions) == 3
+
+
+def test_a_sheet_of_a_person_with_nearly_our_headers_is_asked(tmp_path: Path) -> None:
+    """Ours has a cause beside the outcome."""
+    path = save_workbook(tmp_path / "in.xlsx", {"Intro": [["hello"]], "Q": [["row", "question", "outcome"], [1, "why", "good"]]})
+
+    assert read_sheet(path).name == "Q"

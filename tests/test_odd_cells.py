@@ -281,3 +281,36 @@ def test_a_list_that_cannot_be_extended_is_refused_before_anything_is_asked(tmp_
         begin_run(tmp_path / "home", source, keep_format=True)
 
     assert not (tmp_path / "home").exists()
+
+
+def test_errors_are_seen_however_the_xml_is_laid_out(tmp_path: Path) -> None:
+    """A pretty-printed sheet is the same sheet."""
+    row = '<row r="2">\n ' + text_cell("A2", "q") + '\n <c r="B2" t="e">\n  <f>1/0</f>\n  <v> #DIV/0! </v>\n </c>\n</row>'
+    path = with_sheet(tmp_path / "in.xlsx", f'<row r="1">{text_cell("A1", "question")}{text_cell("B1", "value")}</row>{row}')
+
+    assert list(read_sheet(path).rows()) == [["q", "#DIV/0!"]]
+    assert read_sheet(path).kinds[1] == {CellError}
+
+
+@pytest.mark.parametrize("error", ["#SPILL!", "#CALC!", "#ERROR!", "#GETTING_DATA", "Err:509", "#n/a"])
+def test_errors_of_newer_programs_do_not_refuse_the_workbook(tmp_path: Path, error: str) -> None:
+    """The library knows those of an older Excel; beside them a text that looks like one, which is none."""
+    row = f'<row r="2">{text_cell("A2", "q")}<c r="B2" t="e"><v>{error}</v></c>{text_cell("C2", "t=&quot;e&quot;")}</row>'
+    headers = "".join(text_cell(f"{column}1", name) for column, name in zip("ABC", ["question", "value", "text"], strict=True))
+    path = with_sheet(tmp_path / "in.xlsx", f'<row r="1">{headers}</row>{row}')
+
+    sheet = read_sheet(path)
+
+    assert list(sheet.rows()) == [["q", error, 't="e"']]
+    assert sheet.kinds[1] == {CellError}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("in.csv", "question\n" + "x" * (1 << 25) + "y"), ("in.jsonl", '{"question": "' + "x" * (1 << 25) + '"}')]
+)
+def test_a_line_that_would_take_all_memory_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    """A gigabyte without a line break is no table."""
+    (tmp_path / name).write_text(text)
+
+    with pytest.raises(WorkbookError, match=r"line \d has more than 33,554,432 characters"):
+        read_sheet(tmp_path / name)

@@ -13,6 +13,7 @@ import xlsxwriter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from producer.manage import refuse_to_overwrite_the_source
 from producer.workbook.as_delimited import CsvStyle, guarded, write_delimited
 from producer.workbook.as_json_lines import write_json_lines
 from producer.workbook.as_parquet import write_parquet
@@ -22,7 +23,7 @@ from producer.workbook.reading import read_sheet
 from producer.workbook.texts import Texts
 from producer.workbook.writing import Table, check_writable, write_tables
 from tests.workbooks import answered, begin_run, grid, save_workbook, sheet_names, tagged, unanswered
-from workers.contract.errors import WorkbookError
+from workers.contract.errors import UserError, WorkbookError
 
 pyarrow = pytest.importorskip("pyarrow", reason="kotae[parquet] is not installed")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -369,3 +370,51 @@ def test_columns_that_only_errors_below_the_data_stand_in_are_empty(tmp_path: Pa
     sheet = read_sheet(path)
 
     assert (sheet.height, [bool(kinds) for kinds in sheet.kinds]) == (2, [True, False])
+
+
+def test_json_lines_have_no_numbers_that_json_has_not(tmp_path: Path) -> None:
+    """Python writes and reads NaN and Infinity; JSON knows neither, however deep they stand."""
+    (tmp_path / "in.jsonl").write_text('{"question": "a", "x": [NaN, 1e999, {"y": -Infinity}], "z": 1.5}\n')
+
+    path = answer_everything(tmp_path, tmp_path / "in.jsonl", "out.jsonl")
+
+    assert lines(path)[0]["x"] == [None, None, {"y": None}]
+
+
+def test_the_record_beside_an_output_replaces_nothing_of_others(tmp_path: Path) -> None:
+    """Least of all the source."""
+    source = save_lines(tmp_path / "src.csv.run.json", [{"question": "precious"}])
+
+    with pytest.raises(UserError, match=r"beside .*, which is the workbook itself"):
+        refuse_to_overwrite_the_source(source, tmp_path / "src.csv")
+    with pytest.raises(WorkbookError, match="is not its own; move it away"):
+        check_writable(tmp_path / "src.csv")
+
+    path = answer_everything(tmp_path, source, "out.csv")
+    check_writable(path)
+
+
+def check_output_of(source: Path, out: Path) -> None:
+    refuse_to_overwrite_the_source(source, out)
+    check_writable(out)
+
+
+def test_a_name_that_no_file_can_have_is_one_line(tmp_path: Path) -> None:
+    """Also where only the record's would be too long, and where links lead in a circle."""
+    (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")
+    for name in ("x" * 300 + ".xlsx", "x" * 245 + ".jsonl", "loop.csv"):
+        with pytest.raises(UserError, match=r"cannot be (written|used)") as error:
+            check_output_of(tmp_path / "in.xlsx", tmp_path / name)
+        assert "\n" not in str(error.value)
+
+
+def test_the_same_table_under_another_name_is_written_under_that(tmp_path: Path) -> None:
+    """A .csv is a sheet of its file's name."""
+    first = save_lines(tmp_path / "first.jsonl", [{"question": "a"}])
+    with begin_run(tmp_path, first) as store:
+        second = first.rename(tmp_path / "second.jsonl")
+        store.replace_source(second)
+        store.update(sheet="second")
+        write_workbook(store, tmp_path / "out.xlsx")
+
+    assert sheet_names(tmp_path / "out.xlsx")[0] == "second"

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import xlsxwriter
 from hypothesis import given
 from hypothesis import strategies as st
 from python_calamine import CalamineWorkbook
 
 from producer.conversation import read_conversation
+from producer.manage import questions_in
 from producer.options import AskOptions
-from producer.prepare import Plan, make_plan
+from producer.prepare import Plan, make_plan, open_run
 from producer.questions import Questions
 from producer.sampling import BadValue, own_sampling
 from producer.steering import SAMPLING_FIELDS
@@ -478,3 +480,44 @@ def test_formats_are_held_to_only_where_they_can_be(tmp_path: Path) -> None:
         (64, ReplyFormat.REASONING_ANSWER),
         (2048, ReplyFormat.REASONING_ANSWER),
     ]
+
+
+def test_a_total_row_is_no_conversation_for_whoever_reads_the_run_again(tmp_path: Path) -> None:
+    """The table may hold the column that steers, and not the one with the questions."""
+    path = tmp_path / "q.xlsx"
+    with xlsxwriter.Workbook(str(path)) as workbook:
+        sheet = workbook.add_worksheet()
+        sheet.add_table(
+            "A1:B4",
+            {
+                "data": [[turns("hi"), 1], [turns("ho"), 2]],
+                "total_row": True,
+                "columns": [{"header": "msgs", "total_string": "Sum"}, {"header": "n", "total_function": "sum"}],
+            },
+        )
+        sheet.write_column("E1", ["question", "one", "two", "three"])
+    made = make_plan(path, AskOptions(messages_column="msgs"))
+
+    with open_run(made, tmp_path / "home", "echo", None, None) as store:
+        again = [said(questions_in(store).of(row))[-1][1] for row in range(3)]
+
+    assert again == ["hi", "ho", ""]
+
+
+def test_overwriting_keeps_what_was_asked(kotae: Kotae) -> None:
+    """A column of our name that steers holds the only copy of its texts."""
+    make_workbook(kotae.folder / "q.xlsx", ["one"], answer=["Tell: "])
+    finished = kotae("run", "q.xlsx", "-o", "out.xlsx", "--overwrite", "--prompt", "{answer}{question}", *ECHO)
+
+    (row,) = table(kotae.folder / "out.xlsx")
+    assert finished.code == 0, finished.err
+    assert (row["answer"], row["answer (echo)"]) == ("Tell: ", "Tell: one")
+
+
+def test_a_template_minds_only_the_columns_that_it_names(tmp_path: Path) -> None:
+    """Two columns called question are one too many for those who ask them; and a mark at a file's start is no text."""
+    (tmp_path / "prompt.txt").write_text("{title}!", encoding="utf-8-sig")
+
+    made = plan(tmp_path, [["title", "question", "question"], ["T", "a", "b"]], prompt=f"@{tmp_path / 'prompt.txt'}")
+
+    assert said(asked(made)[0])[-1] == ("user", "T!")
