@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, TypeVar, cast
 
 import redis
@@ -25,6 +26,7 @@ from .contract.fingerprint import fingerprint_identity
 from .contract.messages import Answer, ModelIdentity, Presence
 from .engines import Engine, open_engine
 from .engines.ledger import LedgerEngine
+from .meter import Meter
 from .metrics import serve_metrics
 from .settings import WorkerSettings
 
@@ -85,6 +87,9 @@ class WorkerLife:
         self.engine: Engine = LedgerEngine(engine, settings.ledger) if settings.ledger else engine
         #: Rows that may wait for room in the engine, so that a place in its batch is taken at once when it is free.
         self._reserve = max(_MIN_RESERVE, engine.max_in_flight // 64)
+        self.gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        self.meter = Meter(len(self.gpu.split(",")))
+        self._clock_skew = 0.0
         self.max_in_flight = settings.max_in_flight or engine.max_in_flight + self._reserve
 
     def start(self, worker: str) -> None:
@@ -206,6 +211,7 @@ class WorkerLife:
         after = time.time()
         there = seconds + microseconds / 1e6
         skew = before - there if there < before else max(0.0, there - after) * -1
+        self._clock_skew = skew
         if abs(skew) > broker.MAX_CLOCK_SKEW:
             raise UserError(
                 f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} that of the broker: rows would be"
@@ -254,16 +260,23 @@ class WorkerLife:
             raise
 
     def _say_that_we_live(self) -> None:
+        rows_per_second, tokens_per_second = self.meter.rates()
         presence = Presence(
+            contract=broker.CONTRACT_VERSION,
+            kotae=version("kotae"),
             worker=self.worker,
             incarnation=self.me,
             served_name=self.settings.served_name,
             fingerprint=self.fingerprint,
             host=socket.gethostname(),
             pid=os.getpid(),
-            gpu=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+            gpu=self.gpu,
             in_flight=len(celery_state.active_requests),
             max_in_flight=self.max_in_flight,
+            runs=self.meter.in_flight(),
+            rows_per_second=round(rows_per_second, 3),
+            tokens_per_second=round(tokens_per_second, 1),
+            clock_skew=round(self._clock_skew, 3),
             leaving=self.leaving.is_set(),
         )
         key = broker.presence_key(self.settings.served_name, self.worker)
