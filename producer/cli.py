@@ -191,6 +191,16 @@ def watch(run: Run, desk: DeskOptions, broker: Broker = None, gpu_hour_price: GP
     raise typer.Exit(watching.watch(run, broker, gpu_hour_price, _desk(desk)))
 
 
+@cli.command("doctor")
+@spread
+def see_the_doctor(desk: DeskOptions, broker: Broker = None) -> None:
+    """Look at broker, workers, this machine and the home, and say what is wrong and what to do; exit code 1 if there is a problem."""
+    from .doctor import doctor
+
+    _warn(broker)
+    raise typer.Exit(doctor(broker, _desk(desk)))
+
+
 @cli.command()
 @spread
 def runs(desk: DeskOptions, delete: Annotated[str | None, typer.Option(metavar="RUN", help="Delete this run.")] = None) -> None:
