@@ -85,9 +85,10 @@ def pace_of(store: RunStore, now: datetime.datetime | None = None) -> Pace:
 
 def overview(store: RunStore, gpu_hour_price: float | None) -> dict[str, Any]:
     """Return how a run stands: what it amounts to, how fast it goes, and what its answers cost."""
-    manifest, spent, finished = store.manifest, store.spent(), store.is_finished()
+    manifest, spent, told = store.manifest, store.spent(), summary(store)
+    finished = told["stored"] == told["rows"]
     pace = Pace(0.0, 0.0, 0.0) if finished else pace_of(store)
-    told = summary(store) | {
+    told |= {
         "finished": finished,
         "priority": manifest.priority,
         "rows_per_second": round(pace.rows_per_second, 2),

@@ -22,6 +22,8 @@ from .transport import Transport
 
 #: Seconds between two looks, and between two that are told where there is no terminal.
 _LOOK, _PLAIN = 1.0, 10.0
+#: Times as long as a look took that is waited until the next: one at a million rows takes a second.
+_REST = 5
 
 
 class View(NamedTuple):
@@ -30,6 +32,8 @@ class View(NamedTuple):
     #: For each run what it is for programs, and its first line for people.
     runs: list[tuple[dict[str, Any], str]]
     fleet: Fleet | None
+    #: Why the fleet could not be asked.
+    trouble: str = ""
 
     def told(self) -> dict[str, Any]:
         """Return it for programs."""
@@ -56,34 +60,34 @@ def watch(name: str, broker: str | None, gpu_hour_price: float | None, desk: Des
     """
     run_id = find_run(desk.home, name)
     with contextlib.ExitStack() as stack:
+        transport = stack.enter_context(_connected(broker))
         live = stack.enter_context(Live(console=desk.console, auto_refresh=False)) if desk.console.is_terminal else None
         said = float("-inf")
-        transport: Transport | None = None
         while True:
-            trouble = ""
-            try:
-                if broker is not None and transport is None:
-                    transport = stack.enter_context(_connected(broker))
-                view = _look([run_id], transport, gpu_hour_price, desk)
-            except BrokerError as error:
-                if said == float("-inf"):
-                    raise  # a wrong URL is a mistake; one that goes away later is waited for
-                trouble = str(error)
-                view = _look([run_id], None, gpu_hour_price, desk)
-            if not view.runs:
-                raise UserError(f"run {run_id} can no longer be read")
+            began = time.monotonic()
+            view = _look_patiently(run_id, transport, gpu_hour_price, desk)
             finished = all(run["finished"] for run, _ in view.runs)
-            shown = [*_shown(view), *([Text(trouble, style="bold")] if trouble else [])]
             if live is not None:
-                live.update(Group(*shown), refresh=True)
-            if finished or time.monotonic() - said >= _PLAIN:
-                said = time.monotonic()
+                live.update(Group(*_shown(view)), refresh=True)
+            if finished or began - said >= _PLAIN:
+                said = began
                 desk.tell(view.told())
-                for part in shown if live is None else ():
+                for part in _shown(view) if live is None else ():
                     desk.console.print(part, highlight=False, soft_wrap=isinstance(part, Text))
             if finished:
                 return 0
-            time.sleep(_LOOK)
+            time.sleep(max(_LOOK, _REST * (time.monotonic() - began)))
+
+
+def _look_patiently(run_id: str, transport: Transport | None, gpu_hour_price: float | None, desk: Desk) -> View:
+    """Look at one run. A broker that no longer answers is said, and waited for. Raises UserError if the run is gone."""
+    try:
+        view = _look([run_id], transport, gpu_hour_price, desk)
+    except BrokerError as error:
+        view = _look([run_id], None, gpu_hour_price, desk)._replace(trouble=str(error))
+    if not view.runs:
+        raise UserError(f"run {run_id} can no longer be read")
+    return view
 
 
 @contextlib.contextmanager
@@ -112,6 +116,8 @@ def _shown(view: View) -> Iterator[RenderableType]:
         yield Text(f"{run['run_id']}  {run['served_name']}  {outcomes}")
         if details := _details(run):
             yield Text(f"    {details}")
+    if view.trouble:
+        yield Text(view.trouble, style="bold")
     if view.fleet is not None:
         yield from _fleet(view.fleet, {run["run_id"] for run, _ in view.runs})
 
@@ -150,8 +156,8 @@ def _fleet(fleet: Fleet, ours: set[str]) -> Iterator[RenderableType]:
 
 
 def _others(rows: dict[str, int], ours: set[str]) -> str:
-    """Say what runs of other homes have in the engines."""
+    """Say what runs that are not shown here have in the engines."""
     others = {run_id: count for run_id, count in rows.items() if run_id not in ours}
     total = sum(rows.values())
     told = ", ".join(f"{run_id} {count / total:.0%}" for run_id, count in sorted(others.items(), key=lambda item: -item[1])[:5])
-    return f"; of other homes: {told}" if told else ""
+    return f"; other runs: {told}" if told else ""

@@ -1,12 +1,18 @@
 """`kotae doctor`: what is wrong with broker, workers, machine and home is found, and each finding says what to do."""
 
+import asyncio
 import json
+import os
+import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import which
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -93,7 +99,6 @@ def test_a_server_that_would_lose_or_refuse_rows_is_a_problem(
         ("redis://127.0.0.1:1/0", "cannot reach the broker"),
         ("redis://:wrong@{host}", "refused the password"),
         ("redis://127.0.0.1:1/nonsense", "URL cannot be read"),
-        ("rediss://{host}", "cannot"),
     ],
 )
 def test_a_broker_that_cannot_be_used_is_one_finding_among_the_others(kotae: Kotae, broker_url: str, url: str, says: str) -> None:
@@ -104,6 +109,62 @@ def test_a_broker_that_cannot_be_used_is_one_finding_among_the_others(kotae: Kot
     assert says in said
     assert "wrong" not in said
     assert any("GiB are free" in says for says in of_level(found, "ok"))
+
+
+@pytest.fixture
+def tls(broker_url: str, tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """The broker behind TLS: its URL and the certificate to trust. The embedded server has none, so a proxy speaks it."""
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*new, *names], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    behind = urlsplit(broker_url)
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+        writer.close()
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_server, to_server = await asyncio.open_connection(behind.hostname, behind.port)
+        await asyncio.gather(pump(reader, to_server), pump(from_server, writer), return_exceptions=True)
+
+    with serving(lambda: asyncio.start_server(connect, "127.0.0.1", 0, ssl=context)) as port:
+        yield f"rediss://{behind.netloc.rpartition('@')[0]}@127.0.0.1:{port}/0", certificate
+
+
+@contextmanager
+def serving(start: Callable[[], Coroutine[Any, Any, asyncio.Server]]) -> Iterator[int]:
+    """Run a server on a loop of its own; give its port."""
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda *_: None)  # clients that do not trust it hang up
+    server = loop.run_until_complete(start())
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+
+@pytest.mark.skipif(which("openssl") is None, reason="needs openssl")
+def test_tls_is_told_and_a_certificate_that_nobody_checks_is_a_warning(kotae: Kotae, tls: tuple[str, Path]) -> None:
+    """Encryption to whoever answers is no protection."""
+    url, certificate = tls
+
+    trusted = findings(kotae, f"{url}?ssl_ca_certs={certificate}", code=0)
+    unchecked = findings(kotae, f"{url}?ssl_cert_reqs=none", code=0)
+    stranger = findings(kotae, url, code=1)
+
+    assert "TLS is on" in of_level(trusted, "ok")
+    assert any("certificate is not checked" in says for says in of_level(unchecked, "warning"))
+    assert "certificate verify failed" in of_level(stranger, "problem")[0]
 
 
 def test_what_an_acl_keeps_from_us_is_named_and_the_advice_helps(kotae: Kotae, broker_url: str, client: redis.Redis) -> None:
@@ -171,6 +232,17 @@ def test_two_models_under_one_name_are_a_problem_and_a_wrong_clock_a_warning(kot
 
     assert any("different models (fingerprints f0 (1), f1 (1))" in says for says in of_level(found, "problem"))
     assert any("host1 by +4.5 s" in says for says in of_level(found, "warning"))
+
+
+@pytest.mark.skipif(which("faketime") is None, reason="needs the Debian package faketime")
+def test_a_machine_whose_clock_is_wrong_learns_why_no_worker_starts_on_it(broker_url: str, tmp_path: Path) -> None:
+    """Its worker cannot tell the fleet."""
+    command = ["faketime", "-f", "+20s", sys.executable, "-m", "producer.cli", "doctor", "--broker", broker_url, "--home", str(tmp_path)]
+
+    finished = subprocess.run(command, env=os.environ | {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}, capture_output=True, text=True)
+
+    assert finished.returncode == 1
+    assert "this machine's clock differs from the broker's by +20.0 s: no worker starts here" in finished.stdout
 
 
 def test_a_damaged_run_store_and_a_home_that_is_none_are_told(kotae: Kotae) -> None:

@@ -51,4 +51,6 @@ def _look_at_redis(broker: str | None) -> Iterator[Finding]:
             yield from look_at_broker(transport)
             yield from look_at_fleet(transport)
     except BrokerError as error:
-        yield problem("broker", str(error), "see that the server runs, that this machine may reach it, and that URL and password are right")
+        what = "see that the server runs, that this machine may reach it, and that URL and password are right"
+        trust = "; with TLS, that the URL names the certificate to trust: ?ssl_ca_certs=FILE" if "rediss://" in str(error) else ""
+        yield problem("broker", str(error), what + trust)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import cast
 
-from workers.contract.broker import CONTRACT_VERSION, MAX_CLOCK_SKEW, explaining, parse_queue_name
+from workers.contract.broker import CONTRACT_VERSION, MAX_CLOCK_SKEW, clock_skew, explaining, parse_queue_name
 from workers.contract.messages import Presence
 
 from ..transport import Transport
@@ -24,7 +24,9 @@ def look_at_fleet(transport: Transport) -> Iterator[Finding]:
     for served_name in sorted({worker.served_name for worker in present}):
         yield from _model(transport, served_name, [worker for worker in present if worker.served_name == served_name])
     yield from _versions(present)
-    yield from _clocks(present)
+    with explaining(transport.settings):
+        here = clock_skew(transport.redis)
+    yield from _clocks(present, here)
     yield from _queues(transport, present)
 
 
@@ -65,14 +67,17 @@ def _versions(workers: list[Presence]) -> Iterator[Finding]:
         )
 
 
-def _clocks(workers: list[Presence]) -> Iterator[Finding]:
-    skewed = {worker.host: worker.clock_skew for worker in workers if abs(worker.clock_skew) > _SKEWED * MAX_CLOCK_SKEW}
+def _clocks(workers: list[Presence], here: float) -> Iterator[Finding]:
+    if abs(here) > MAX_CLOCK_SKEW:
+        yield problem(_PART, f"this machine's clock differs from the broker's by {here:+.1f} s: no worker starts here", "set both by NTP")
+    clocks = {worker.host: worker.clock_skew for worker in workers} | ({"this machine": here} if abs(here) <= MAX_CLOCK_SKEW else {})
+    skewed = {host: skew for host, skew in clocks.items() if abs(skew) > _SKEWED * MAX_CLOCK_SKEW}
     if skewed:
         told = ", ".join(f"{host} by {skew:+.1f} s" for host, skew in sorted(skewed.items()))
         yield warning(_PART, f"clocks differ from the broker's: {told}; from {MAX_CLOCK_SKEW:g} s on workers refuse", "set them by NTP")
-    elif workers:
-        most = max(abs(worker.clock_skew) for worker in workers)
-        yield ok(_PART, f"their clocks are within {max(most, 0.1):.1f} s of the broker's")
+    elif clocks:
+        most = max(abs(skew) for skew in clocks.values())
+        yield ok(_PART, f"clocks are within {max(most, 0.1):.1f} s of the broker's, here and there")
 
 
 def _queues(transport: Transport, workers: list[Presence]) -> Iterator[Finding]:

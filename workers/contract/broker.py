@@ -1,6 +1,7 @@
 """How rows travel: the Celery apps, every Celery and Redis option with its reason, and the names of queues, tasks and keys."""
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -188,6 +189,15 @@ def connect(settings: BrokerSettings, *, patient: bool = False) -> "redis.Redis"
         # Hundreds of threads share it: they wait for a connection, where an ordinary pool would fail.
         pool = redis.BlockingConnectionPool.from_url(settings.url(), max_connections=PATIENT_CONNECTIONS, timeout=None, **options)
         return redis.Redis.from_pool(pool)
+
+
+def clock_skew(client: "redis.Redis") -> float:
+    """Return by how many seconds this machine's clock is ahead of that of Redis; what the way there took is not held against it."""
+    before = time.time()
+    seconds, microseconds = client.time()
+    after = time.time()
+    there: float = seconds + microseconds / 1e6
+    return before - there if there < before else -max(0.0, there - after)
 
 
 @contextmanager
