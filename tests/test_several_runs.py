@@ -13,7 +13,7 @@ from workers.contract import broker
 from workers.contract.messages import Outcome
 
 #: Rows of a run; workers take them in groups of up to 16.
-ROWS = 240
+ROWS = 480
 IN_FLIGHT = 16
 
 
@@ -44,7 +44,8 @@ def two_workers(start_worker: StartWorker, broker_url: str, tmp_path: Path, monk
 
 
 def start_two(start_worker: StartWorker, ledger: Path) -> None:
-    options = ("--engine-arg", "delay=0.05", "--max-in-flight", str(IN_FLIGHT), "--ledger", str(ledger))
+    slow = ("--engine-arg", "delay=0.05", "--engine-arg", "delay_spread=0.04")
+    options = (*slow, "--max-in-flight", str(IN_FLIGHT), "--ledger", str(ledger))
     for place in range(2):
         start_worker(*options, wait=place == 1)
 
