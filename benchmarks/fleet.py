@@ -102,7 +102,6 @@ class Fleet:
         rows = plan.sheet.height
         sizes = lengths(rows, mean, plan.sampling.max_tokens)
         with open_run(plan, self.home, self.model.served_name, None, None) as store:
-            store.update(queue=self.transport.emptiest_queue(self.model.served_name, store.manifest.run_id))
             questions = SizedQuestions(plan.sheet.questions(), store.manifest, sizes)
             feeder = OrderedFeeder(self.transport, store, questions, 20_000, print, beliefs=believed(sizes, knowledge))
             stored = 0

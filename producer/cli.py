@@ -46,6 +46,10 @@ Model = Annotated[
     str | None, typer.Option(envvar="KOTAE_MODEL", help="With a broker a served name; without, a model's folder or hub name.")
 ]
 Adapter = Annotated[str | None, typer.Option(envvar="KOTAE_ADAPTER", help="With a broker a LoRA adapter's name; without, its folder.")]
+GPUHourPrice = Annotated[
+    float | None,
+    typer.Option(envvar="KOTAE_GPU_HOUR_PRICE", min=0, help="What a GPU costs an hour, in any currency; shows what rows cost."),
+]
 Run = Annotated[str, typer.Argument(help="The run's id or its beginning, or 'last'.")]
 
 
@@ -165,13 +169,36 @@ def collect(
 @cli.command()
 @spread
 def status(
-    desk: DeskOptions, run: Annotated[str | None, typer.Argument(help="A run; by default all.")] = None, broker: Broker = None
+    desk: DeskOptions,
+    run: Annotated[str | None, typer.Argument(help="A run; by default all.")] = None,
+    broker: Broker = None,
+    gpu_hour_price: GPUHourPrice = None,
 ) -> None:
-    """Show how far runs are and, with a broker, who answers."""
-    from . import manage
+    """Show how far runs are, how fast they go and what they cost and, with a broker, who answers."""
+    from . import watching
 
     _warn(broker)
-    raise typer.Exit(manage.status(run, broker, _desk(desk)))
+    raise typer.Exit(watching.status(run, broker, gpu_hour_price, _desk(desk)))
+
+
+@cli.command()
+@spread
+def watch(run: Run, desk: DeskOptions, broker: Broker = None, gpu_hour_price: GPUHourPrice = None) -> None:
+    """Show a run and, with a broker, the fleet, until the run is finished. Ctrl-C stops watching, and nothing else."""
+    from . import watching
+
+    _warn(broker)
+    raise typer.Exit(watching.watch(run, broker, gpu_hour_price, _desk(desk)))
+
+
+@cli.command("doctor")
+@spread
+def see_the_doctor(desk: DeskOptions, broker: Broker = None) -> None:
+    """Look at broker, workers, this machine and the home, and say what is wrong and what to do; exit code 1 if there is a problem."""
+    from .doctor import doctor
+
+    _warn(broker)
+    raise typer.Exit(doctor(broker, _desk(desk)))
 
 
 @cli.command()

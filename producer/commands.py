@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from workers.contract.broker import broker_settings, sent_key
+from workers.contract.broker import CONTRACT_VERSION, broker_settings, sent_key
 from workers.contract.errors import BrokerError, UserError
 from workers.contract.messages import Answer, ModelIdentity, Outcome, Presence
 
@@ -203,8 +203,6 @@ def _feed(
     until_sent: bool = False,
     output: Output | None = None,
 ) -> None:
-    if store.manifest.queue is None:
-        store.update(queue=transport.emptiest_queue(store.manifest.served_name, store.manifest.run_id))
     partial = PartialWorkbooks(store.manifest.run_id, output, desk)
     with RunProgress(desk.console, store.tally()) as progress, partial:
 
@@ -227,8 +225,6 @@ def _opened(plan: Plan, served_name: str, target: Target, transport: Transport, 
         if not _nothing_left(plan, store):
             _refuse_another_model(store, workers)
             _reuse(plan, store, transport, workers, desk)
-        if store.manifest.queue is None:
-            store.update(queue=transport.emptiest_queue(served_name, store.manifest.run_id))
     except BaseException:
         store.close()
         raise
@@ -275,11 +271,22 @@ def _wait_for_workers(transport: Transport, served_name: str, patience: float, d
                 others = ", ".join(sorted({worker.served_name for worker in transport.workers()})) or "none"
                 raise UserError(
                     f"no worker serves {served_name} (waited {duration(patience)}, --wait-for-worker); served at the moment: {others}"
+                    f"{_strangers(transport, served_name)}"
                 )
             line = line or stack.enter_context(waiting_line(desk.console, f"waiting for a worker that serves {served_name} …"))
             line(waited)
             time.sleep(0.5)
     return workers
+
+
+def _strangers(transport: Transport, served_name: str) -> str:
+    """Say how many workers of a served name speak another contract version; empty if none does."""
+    contracts = [worker.contract for worker in transport.present(served_name) if worker.contract != CONTRACT_VERSION]
+    if not contracts:
+        return ""
+    count = f"{len(contracts)} workers speak" if len(contracts) > 1 else "1 worker speaks"
+    spoken = ", ".join(map(str, sorted(set(contracts))))
+    return f"; {count} contract {spoken}, this kotae speaks {CONTRACT_VERSION}: upgrade what is older"
 
 
 def _check_model_can(plan: Plan, identity: ModelIdentity | None, desk: Desk) -> None:

@@ -37,7 +37,7 @@ class Feeder:
         self._transport, self._store, self._questions, self._window, self._say = transport, store, questions, window, say
         self._sent: dict[str, int] = {}  # task id -> row, of rows that Redis holds in one form or another
         self._unsent: deque[int] = deque()
-        self._lost = LostRows(transport, store.manifest)
+        self._lost = LostRows(transport, store)
         self._trouble = ""
 
     def run(self, watch: Watch, *, until_sent: bool = False) -> None:
@@ -51,6 +51,7 @@ class Feeder:
         with self._transport.lease(manifest.run_id) as lease:
             # It may have been cancelled from somewhere while nobody was at work on it; now somebody is.
             self._store.update(generation=max(manifest.generation, self._transport.generation(manifest.run_id)))
+            self._choose_queue()
             self._look_at_what_is_there()
             while True:
                 try:
@@ -98,6 +99,14 @@ class Feeder:
             moved = now if answers else moved
             if not answers and not (self._unsent and len(self._sent) < self._window and not self._trouble):
                 time.sleep(min(_POLL_IDLE, max(_POLL, (now - moved) / 10)))
+
+    def _choose_queue(self) -> None:
+        manifest = self._store.manifest
+        queue = self._transport.queue_for(manifest)
+        if queue != manifest.queue:
+            before = () if manifest.queue is None else (manifest.queue,)
+            former = dict.fromkeys(name for name in manifest.former_queues + before if name != queue)
+            self._store.update(queue=queue, former_queues=tuple(former))
 
     def _wait_for_broker(self, error: BrokerUnreachable, lease: Lease, watch: Watch) -> None:
         self._say(f"{error}; waiting until it answers")

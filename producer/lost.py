@@ -6,7 +6,7 @@ from typing import cast
 
 from workers.contract import broker
 
-from .manifest import Manifest
+from .runs import RunStore
 from .transport import Transport
 
 #: Seconds without a result after which a run looks, and the most between two looks while nothing is found.
@@ -21,8 +21,8 @@ _PAGE = 1000
 class LostRows:
     """Finds the rows of a run that were sent and are neither queued, nor taken, nor answered."""
 
-    def __init__(self, transport: Transport, manifest: Manifest) -> None:
-        self._transport, self._manifest = transport, manifest
+    def __init__(self, transport: Transport, store: RunStore) -> None:
+        self._transport, self._store = transport, store
         self._missing: set[str] = set()
         self._waiting = _SILENCE
         self._tries = 0
@@ -50,12 +50,19 @@ class LostRows:
 
     def _held(self) -> set[str]:
         """Return the tasks that are queued or taken. Queue first: the usual way of a row is from there to the workers."""
-        redis, queue = self._transport.redis, self._manifest.queue
+        redis = self._transport.redis
         held: set[str] = set()
         with broker.explaining(self._transport.settings):
-            for start in range(0, redis.llen(queue) + _PAGE if queue else 0, _PAGE):
-                for message in cast(list[bytes], redis.lrange(cast(str, queue), start, start + _PAGE - 1)):
-                    held.update(found.decode() for found in _TASK_ID.findall(message))
+            for queue in self._queues():
+                for start in range(0, redis.llen(queue) + _PAGE, _PAGE):
+                    for message in cast(list[bytes], redis.lrange(queue, start, start + _PAGE - 1)):
+                        held.update(found.decode() for found in _TASK_ID.findall(message))
             for _, message in redis.hscan_iter(broker.UNACKED, count=_PAGE):
                 held.update(found.decode() for found in _TASK_ID.findall(message))
         return held
+
+    def _queues(self) -> list[str]:
+        """Return where rows of the run may wait; of other contract versions, which workers of ours pass by, none."""
+        manifest = self._store.manifest
+        ours = broker.queue_names(manifest.served_name)
+        return [queue for queue in (*manifest.former_queues, manifest.queue) if queue in ours]

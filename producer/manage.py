@@ -1,4 +1,4 @@
-"""What is done to a run that is stored: collect, status, runs, cancel."""
+"""What is done to a run that is stored: collect, runs, cancel."""
 
 import contextlib
 import time
@@ -9,7 +9,7 @@ from rich.table import Table
 
 from workers.contract.broker import broker_settings
 from workers.contract.errors import UserError
-from workers.contract.messages import Answer, Presence
+from workers.contract.messages import Answer
 
 from .desk import Desk, finish, summary
 from .feed import Feeder
@@ -79,25 +79,6 @@ def cancel(name: str, broker: str | None, desk: Desk) -> int:
     return 0
 
 
-def status(name: str | None, broker: str | None, desk: Desk) -> int:
-    """Show one run or all, and the workers and queues of a broker if one is named."""
-    names = [find_run(desk.home, name)] if name else list_runs(desk.home)
-    summaries = []
-    for store in _readable(names, desk):
-        summaries.append(summary(store))
-        desk.say(f"{store.manifest.run_id}  {store.manifest.served_name}  {outcome_line(store.tally())}")
-    if not names:
-        desk.say(f"no runs in {desk.home}")
-    workers: list[Presence] = []
-    if broker is not None:
-        with contextlib.closing(Transport(broker_settings(broker))) as transport:
-            workers = transport.workers()
-            waiting = {served: sum(transport.queue_lengths(served).values()) for served in {worker.served_name for worker in workers}}
-        _show_workers(workers, waiting, desk)
-    desk.tell({"runs": summaries, "workers": [worker.model_dump(mode="json") for worker in workers]})
-    return 0
-
-
 def runs(delete: str | None, desk: Desk) -> int:
     """List the runs of a home, or delete one."""
     if delete is not None:
@@ -107,7 +88,7 @@ def runs(delete: str | None, desk: Desk) -> int:
         return 0
     table = Table("run", "begun", "served name", "source", "rows", "stored", "answered", box=None, pad_edge=False)
     summaries = []
-    for store in _readable(list_runs(desk.home), desk):
+    for store in readable(list_runs(desk.home), desk):
         manifest, tally = store.manifest, store.tally()
         summaries.append(summary(store))
         source, begun = Path(manifest.source_path).name, manifest.created_at[:19]
@@ -125,7 +106,7 @@ def open_run_by_name(home: Path, name: str, *, writing: bool = True) -> RunStore
     return store
 
 
-def _readable(names: list[str], desk: Desk) -> Iterator[RunStore]:
+def readable(names: list[str], desk: Desk) -> Iterator[RunStore]:
     """Open runs one after the other to look at them; one that is damaged is said and passed over."""
     for name in names:
         try:
@@ -238,19 +219,3 @@ def _open_let_go(run_id: str, desk: Desk) -> RunStore:
             if time.monotonic() > end:
                 raise
             time.sleep(_LOOK)
-
-
-def _show_workers(workers: list[Presence], waiting: dict[str, int], desk: Desk) -> None:
-    if not workers:
-        desk.say("no workers")
-        return
-    table = Table("worker", "served name", "GPU", "in flight", "rows waiting", box=None, pad_edge=False)
-    for worker in workers:
-        table.add_row(
-            worker.worker,
-            worker.served_name,
-            worker.gpu or "-",
-            f"{worker.in_flight}/{worker.max_in_flight}",
-            str(waiting[worker.served_name]),
-        )
-    desk.console.print(table)

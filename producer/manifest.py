@@ -34,8 +34,9 @@ class Manifest(BaseModel):
     engine: str = ""
     adapter_path: str | None = None
     engine_args: dict[str, Any] = Field(default_factory=dict)
-    #: The queue of the broker that this run keeps to.
+    #: The queue of the broker that this run keeps to, and those on which rows of it may still lie.
     queue: str | None = None
+    former_queues: tuple[str, ...] = ()
     #: Whether the answers come from a server and workers that lived only for the command.
     local: bool = False
     #: The generation in which rows are asked now.
@@ -50,6 +51,8 @@ class Manifest(BaseModel):
     keep_format: bool = False
     csv: CsvStyle = CsvStyle.SAFE
     row_timeout: float = 1800.0
+    #: Whether workers take its rows before those of runs without.
+    priority: bool = False
     #: Most rows that Redis holds at a time.
     window: int = 20_000
 
@@ -90,3 +93,18 @@ class Tally(NamedTuple):
     def answered(self) -> int:
         """Return how many replies keep the format: the yield, as a number of rows."""
         return self.by_outcome.get(Outcome.ANSWERED, 0)
+
+
+class Spent(NamedTuple):
+    """What the rows that workers answered for a run have cost."""
+
+    rows: int
+    gpu_seconds: float
+
+
+class Recent(NamedTuple):
+    """What was stored of a run lately: since when, in ISO 8601 (None if nothing was), and how much after that first transaction."""
+
+    since: str | None
+    rows: int
+    tokens: int

@@ -107,6 +107,10 @@ class AskOptions:
     no_reuse: Annotated[
         bool, typer.Option("--no-reuse", envvar="KOTAE_NO_REUSE", help="Ask also what an earlier run of this home has answered already.")
     ] = False
+    priority: Annotated[
+        bool,
+        typer.Option("--priority", envvar="KOTAE_PRIORITY", help="Workers take the rows of this run before those of runs without."),
+    ] = False
     window: Annotated[
         int,
         typer.Option("--window", "--max-queued", envvar="KOTAE_WINDOW", min=1, help="Most rows of this run that Redis holds at a time."),

@@ -109,6 +109,7 @@ def open_run(plan: Plan, home: Path, served_name: str, adapter: str | None, loca
         "keep_format": options.keep_format,
         "csv": options.csv,
         "row_timeout": plan.row_timeout,
+        "priority": options.priority,
         "source_path": str(plan.workbook.absolute()),
         "sheet": plan.sheet.name,
         "question_column": plan.question_column,

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
@@ -17,6 +17,8 @@ from .manifest import Tally
 
 #: Seconds between two plain lines.
 _PLAIN_EVERY = 10.0
+#: Seconds over which rates are measured.
+_RECENT = 60.0
 
 
 class RunProgress:
@@ -26,7 +28,9 @@ class RunProgress:
         self._console = console
         self._rows, self._outcomes = tally.rows, Counter(tally.by_outcome)
         self._new_rows = self._new_tokens = 0
-        self._began = self._said = time.monotonic()
+        self._said = time.monotonic()
+        #: Time, new rows and new tokens at the looks of the last minute, so that the rates follow workers that come and go.
+        self._looks = deque([(self._said, 0, 0)])
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
@@ -59,10 +63,16 @@ class RunProgress:
             self._console.print(f"{self._outcomes.total()}/{self._rows} rows · {self._rates()}", highlight=False, soft_wrap=True)
 
     def _rates(self) -> str:
-        seconds = max(time.monotonic() - self._began, 0.001)
-        parts = [f"{self._new_rows / seconds:.1f} rows/s", f"{self._new_tokens / seconds:,.0f} tokens/s"]
-        if self._new_rows:
-            parts.append(f"{duration((self._rows - self._outcomes.total()) * seconds / self._new_rows)} left")
+        now = time.monotonic()
+        if now - self._looks[-1][0] >= 1:
+            self._looks.append((now, self._new_rows, self._new_tokens))
+        while len(self._looks) > 2 and now - self._looks[1][0] > _RECENT:
+            self._looks.popleft()
+        since, rows_then, tokens_then = self._looks[0]
+        seconds, rows = max(now - since, 0.001), self._new_rows - rows_then
+        parts = [f"{rows / seconds:.1f} rows/s", f"{(self._new_tokens - tokens_then) / seconds:,.0f} tokens/s"]
+        if rows:
+            parts.append(f"{duration((self._rows - self._outcomes.total()) * seconds / rows)} left")
         if asked := self._outcomes.total() - self._outcomes[Outcome.SKIPPED]:
             parts.append(f"yield {self._outcomes[Outcome.ANSWERED] / asked:.0%}")
         return " · ".join(parts)

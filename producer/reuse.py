@@ -38,7 +38,7 @@ def _copy(store: RunStore, earlier: RunStore, wanted: dict[str, int], questions:
     if found:
         for fingerprint, identity in earlier.models().items():
             store.store_model(fingerprint, identity)
-        change = {"run_id": ours.run_id, "generation": ours.generation}
+        change = {"run_id": ours.run_id, "generation": ours.generation, "gpu_seconds": 0.0}
         answers = (stored.answer for stored in earlier.answers(theirs.rows) if stored.answer.row in found)
         copies = (answer.model_copy(update=change | {"row": found[answer.row]}) for answer in answers)
         store.store(copies, questions.key, reused_from=theirs.run_id)

@@ -6,6 +6,7 @@ import fcntl
 import os
 import socket
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,12 +42,21 @@ def take_lock(path: Path) -> int:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        holder = os.read(handle, 200).decode(errors="replace").strip()
+        holder = _holder(handle)
         os.close(handle)
         raise RunBusy(f"run {path.stem} is being worked on by {holder or 'another process'}; wait for it, or stop it") from error
     os.ftruncate(handle, 0)
     os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
     return handle
+
+
+def _holder(handle: int) -> str:
+    """Return who holds a lock; whoever has just taken it is given a moment to say so."""
+    for _ in range(20):
+        if said := os.pread(handle, 200, 0).decode(errors="replace").strip():
+            return said
+        time.sleep(0.05)
+    return ""
 
 
 @contextlib.contextmanager

@@ -13,18 +13,18 @@ from workers.contract.errors import UserError
 from workers.contract.messages import Answer, Completion, ModelIdentity, Outcome
 from workers.contract.replies import read_reply
 
-from .manifest import Manifest, Reopened, Tally
+from .manifest import Manifest, Recent, Reopened, Spent, Tally
 from .run_files import connect, explaining, path_of, take_lock
 from .source_copy import SOURCE_TABLE, FileCopy, put_copy, replace_copy, unpacked
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _SCHEMA = """
 CREATE TABLE manifest (id INTEGER PRIMARY KEY CHECK (id = 0), json TEXT NOT NULL);
 CREATE TABLE models (fingerprint TEXT PRIMARY KEY, json TEXT NOT NULL);
 CREATE TABLE answers (
     row INTEGER PRIMARY KEY, generation INTEGER NOT NULL, outcome TEXT NOT NULL, error TEXT, prompt_tokens INTEGER,
-    worker TEXT NOT NULL, fingerprint TEXT NOT NULL, seconds REAL NOT NULL, stored_at TEXT NOT NULL,
+    worker TEXT NOT NULL, fingerprint TEXT NOT NULL, seconds REAL NOT NULL, gpu_seconds REAL NOT NULL, stored_at TEXT NOT NULL,
     question TEXT NOT NULL, reused_from TEXT NOT NULL
 );
 -- How often a row had been asked before its answer came; absent if once.
@@ -155,10 +155,11 @@ class RunStore:
         completions = [self._completion(c.text, c.finish_reason, c.output_tokens) for c in answer.completions]
         outcome = _best(completions) if completions else answer.outcome
         error = _plain(answer.error) if answer.error is not None else None
-        record = (answer.row, answer.generation, outcome, error, answer.prompt_tokens, answer.worker, answer.fingerprint, answer.seconds)
+        told = (answer.prompt_tokens, answer.worker, answer.fingerprint, answer.seconds, answer.gpu_seconds)
+        record = (answer.row, answer.generation, outcome, error, *told)
         self._db.execute("DELETE FROM completions WHERE row = ?", (answer.row,))
         self._db.execute("DELETE FROM reopened WHERE row = ?", (answer.row,))
-        self._db.execute(f"INSERT OR REPLACE INTO answers VALUES ({_places(11)})", (*record, now, key, reused_from))
+        self._db.execute(f"INSERT OR REPLACE INTO answers VALUES ({_places(12)})", (*record, now, key, reused_from))
         self._db.executemany(
             "INSERT INTO completions VALUES (?, ?, ?, ?, ?, ?)",
             [(answer.row, k, _to_blob(c.text), c.outcome, c.finish_reason, c.output_tokens) for k, c in enumerate(answer.completions)],
@@ -233,6 +234,27 @@ class RunStore:
         (output_tokens,) = self._db.execute("SELECT coalesce(sum(output_tokens), 0) FROM completions WHERE row < ?", (rows,)).fetchone()
         return Tally(rows, {Outcome(outcome): count for outcome, count in outcomes}, prompt_tokens, output_tokens)
 
+    def spent(self) -> Spent:
+        """Return what this run's own answers cost; those that were reused were paid for elsewhere."""
+        query = "SELECT count(*), coalesce(sum(gpu_seconds), 0) FROM answers WHERE row < ? AND worker != '' AND reused_from = ''"
+        return Spent(*self._db.execute(query, (self.manifest.asked_rows,)).fetchone())
+
+    def recent(self, since: str) -> Recent:
+        """Return what workers answered that was stored after a moment in ISO 8601, beyond the first transaction after it."""
+        query = (
+            "WITH ours AS (SELECT row, stored_at FROM answers WHERE worker != '' AND reused_from = '' AND stored_at > ?),"
+            " later AS (SELECT row FROM ours WHERE stored_at > (SELECT min(stored_at) FROM ours))"
+            " SELECT (SELECT min(stored_at) FROM ours), count(DISTINCT row), coalesce(sum(output_tokens), 0)"
+            " FROM later LEFT JOIN completions USING (row)"
+        )
+        return Recent(*self._db.execute(query, (since,)).fetchone())
+
+    def damage(self) -> str:
+        """Return what SQLite finds wrong with the file; empty if nothing is."""
+        with explaining(self.path):
+            said: str = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        return "" if said == "ok" else said
+
     def last_stored_at(self) -> str | None:
         """Return when the last answer was stored, in ISO 8601."""
         last: str | None = self._db.execute("SELECT max(stored_at) FROM answers").fetchone()[0]
@@ -253,7 +275,7 @@ class RunStore:
 
     def _rows(self, before: int, outcomes: Collection[Outcome] = tuple(Outcome)) -> Iterator[StoredRow]:
         query = (
-            "SELECT answers.row, generation, answers.outcome, error, prompt_tokens, worker, fingerprint, seconds, stored_at,"
+            "SELECT answers.row, generation, answers.outcome, error, prompt_tokens, worker, fingerprint, seconds, gpu_seconds, stored_at,"
             " coalesce(times, 0), sample, text, finish_reason, output_tokens"
             " FROM answers LEFT JOIN completions USING (row) LEFT JOIN asked_before USING (row)"
             f" WHERE answers.row < ? AND answers.outcome IN ({_places(len(outcomes))}) ORDER BY answers.row, sample"
@@ -265,8 +287,8 @@ class RunStore:
                 yield self._stored_row(head, completions)
                 completions = []
             head = record
-            if record[10] is not None:
-                completions.append(self._completion(_from_blob(record[11]), record[12], record[13]))
+            if record[11] is not None:
+                completions.append(self._completion(_from_blob(record[12]), record[13], record[14]))
         if head is not None:
             yield self._stored_row(head, completions)
 
@@ -275,7 +297,7 @@ class RunStore:
         return Completion(text=text, **reading._asdict(), finish_reason=finish_reason, output_tokens=output_tokens)
 
     def _stored_row(self, record: tuple[Any, ...], completions: list[Completion]) -> StoredRow:
-        row, generation, outcome, error, prompt_tokens, worker, fingerprint, seconds, stored_at, before = record[:10]
+        row, generation, outcome, error, prompt_tokens, worker, fingerprint, seconds, gpu_seconds, stored_at, before = record[:11]
         if completions:
             outcome = _best(completions)
         answer = Answer(
@@ -289,6 +311,7 @@ class RunStore:
             worker=worker,
             fingerprint=fingerprint,
             seconds=seconds,
+            gpu_seconds=gpu_seconds,
         )
         return StoredRow(answer, stored_at, before + 1)
 

@@ -25,7 +25,8 @@ class Sender:
         self._transport = transport
         self._app = broker.producer_app(transport.settings)
         queues = {queue.name: queue for queue in broker.celery_queues(manifest.served_name)}
-        self._queue: Any = queues[manifest.queue or next(iter(queues))]  # the stubs want a name; Celery takes a Queue too
+        assert manifest.queue is not None, "the feeder chooses one before it sends"
+        self._queue: Any = queues[manifest.queue]  # the stubs want a name; Celery takes a Queue too
         self._connection = self._app.connection_for_write()
         self._producer: Any = self._app.amqp.Producer(self._connection)  # the stubs do not know batch()
 

@@ -6,7 +6,7 @@ import re
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,11 +17,13 @@ from workers.contract import broker
 from workers.contract.errors import BrokerError, BrokerUnreachable, UserError
 from workers.contract.messages import ModelIdentity, Presence
 
+from .manifest import Manifest
+
 if TYPE_CHECKING:
     import redis
 
 #: Share of the memory that Redis may use up to which rows are sent.
-_FILL = 0.8
+FILL = 0.8
 #: Seconds after which the lease of a producer that died may be taken by another.
 LEASE = 30
 
@@ -38,14 +40,27 @@ class Transport:
         self.redis.close()
 
     def workers(self, served_name: str | None = None) -> list[Presence]:
-        """Return the workers that gave a sign of life lately, of one served name or of all."""
+        """Return the workers that take rows of ours, of one served name or of all."""
+        present = self.present(served_name)
+        return [worker for worker in present if worker.contract == broker.CONTRACT_VERSION and not worker.leaving]
+
+    def present(self, served_name: str | None = None) -> list[Presence]:
+        """Return the workers that gave a sign of life lately: also those that leave, and those of other contract versions."""
         pattern = broker.presence_key(_escape(served_name) if served_name is not None else "*", "*")
         with broker.explaining(self.settings):
             keys = sorted(self.redis.scan_iter(match=pattern, count=1000))
             values = self.redis.mget(keys) if keys else []
         workers = [Presence.model_validate_json(value) for value in values if value is not None]
         # The pattern for "a" finds the workers of "a.b" too
-        return [worker for worker in workers if served_name in (None, worker.served_name) and not worker.leaving]
+        return [worker for worker in workers if served_name in (None, worker.served_name)]
+
+    def seconds_left_of(self, workers: Collection[Presence]) -> list[float]:
+        """Return how long each worker is still listed if it gives no further sign of life; negative if it no longer is."""
+        with broker.explaining(self.settings):
+            pipe = self.redis.pipeline(transaction=False)
+            for worker in workers:
+                pipe.pttl(broker.presence_key(worker.served_name, worker.worker))
+            return [milliseconds / 1000 for milliseconds in pipe.execute()] if workers else []
 
     def identity(self, fingerprint: str) -> ModelIdentity | None:
         """Return which model a fingerprint stands for."""
@@ -53,20 +68,25 @@ class Transport:
             value = self.redis.hget(broker.IDENTITIES_KEY, fingerprint)
         return ModelIdentity.model_validate_json(cast(bytes, value)) if value is not None else None
 
-    def queue_lengths(self, served_name: str) -> dict[str, int]:
-        """Return how many rows wait on each queue of a served name."""
-        names = broker.queue_names(served_name)
+    def queue_lengths(self, names: Collection[str]) -> dict[str, int]:
+        """Return how many rows wait on each of these queues."""
         with broker.explaining(self.settings):
             pipe = self.redis.pipeline(transaction=False)
             for name in names:
                 pipe.llen(name)
             return dict(zip(names, pipe.execute(), strict=True))
 
-    def emptiest_queue(self, served_name: str, run_id: str) -> str:
-        """Return the queue on which a new run waits least; runs that find several empty ones spread over them."""
-        lengths = self.queue_lengths(served_name)
-        names = list(lengths)
-        first = int(run_id, 16) % len(names)
+    def queue_for(self, manifest: Manifest) -> str:
+        """Return the queue that a run keeps to or, if that is none for it any more, the one on which it waits least.
+
+        A run that asks for priority, or no longer does, changes its queue; so does one that an earlier contract version began.
+        Runs that find several empty queues spread over them.
+        """
+        names = broker.queue_names_for(manifest.served_name, priority=manifest.priority)
+        if manifest.queue in names:
+            return manifest.queue
+        lengths = self.queue_lengths(names)
+        first = int(manifest.run_id, 16) % len(names)
         return min(names[first:] + names[:first], key=lambda name: lengths[name])
 
     def generation(self, run_id: str) -> int:
@@ -89,7 +109,7 @@ class Transport:
             raise
         except BrokerError:  # an ACL that keeps INFO from us
             return True
-        return not memory["maxmemory"] or memory["used_memory"] < _FILL * memory["maxmemory"]
+        return not memory["maxmemory"] or memory["used_memory"] < FILL * memory["maxmemory"]
 
     def holder(self, run_id: str) -> str:
         """Return who owns a run at the moment; empty if nobody does."""

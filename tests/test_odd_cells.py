@@ -305,12 +305,10 @@ def test_errors_of_newer_programs_do_not_refuse_the_workbook(tmp_path: Path, err
     assert sheet.kinds[1] == {CellError}
 
 
-@pytest.mark.parametrize(
-    ("name", "text"), [("in.csv", "question\n" + "x" * (1 << 25) + "y"), ("in.jsonl", '{"question": "' + "x" * (1 << 25) + '"}')]
-)
-def test_a_line_that_would_take_all_memory_is_refused(tmp_path: Path, name: str, text: str) -> None:
+@pytest.mark.parametrize(("name", "begin", "end"), [("in.csv", "question\n", "y"), ("in.jsonl", '{"question": "', '"}')])
+def test_a_line_that_would_take_all_memory_is_refused(tmp_path: Path, name: str, begin: str, end: str) -> None:
     """A gigabyte without a line break is no table."""
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_text(begin + "x" * (1 << 25) + end)
 
     with pytest.raises(WorkbookError, match=r"line \d has more than 33,554,432 characters"):
         read_sheet(tmp_path / name)

@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar, cast
 
 import redis
@@ -25,6 +26,7 @@ from .contract.fingerprint import fingerprint_identity
 from .contract.messages import Answer, ModelIdentity, Presence
 from .engines import Engine, open_engine
 from .engines.ledger import LedgerEngine
+from .meter import Meter
 from .metrics import serve_metrics
 from .settings import WorkerSettings
 
@@ -85,6 +87,10 @@ class WorkerLife:
         self.engine: Engine = LedgerEngine(engine, settings.ledger) if settings.ledger else engine
         #: Rows that may wait for room in the engine, so that a place in its batch is taken at once when it is free.
         self._reserve = max(_MIN_RESERVE, engine.max_in_flight // 64)
+        self.gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        self.meter = Meter(len(self.gpu.split(",")))
+        self._clock_skew = 0.0
+        self._kotae = _installed_version()
         self.max_in_flight = settings.max_in_flight or engine.max_in_flight + self._reserve
 
     def start(self, worker: str) -> None:
@@ -201,11 +207,7 @@ class WorkerLife:
 
     def _check_clock(self) -> None:
         """Raise UserError if our clock is not that of Redis: kombu would hand our rows to others, or theirs to us."""
-        before = time.time()
-        seconds, microseconds = self.redis.time()
-        after = time.time()
-        there = seconds + microseconds / 1e6
-        skew = before - there if there < before else max(0.0, there - after) * -1
+        self._clock_skew = skew = broker.clock_skew(self.redis)
         if abs(skew) > broker.MAX_CLOCK_SKEW:
             raise UserError(
                 f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} that of the broker: rows would be"
@@ -254,16 +256,23 @@ class WorkerLife:
             raise
 
     def _say_that_we_live(self) -> None:
+        rows_per_second, tokens_per_second = self.meter.rates()
         presence = Presence(
+            contract=broker.CONTRACT_VERSION,
+            kotae=self._kotae,
             worker=self.worker,
             incarnation=self.me,
             served_name=self.settings.served_name,
             fingerprint=self.fingerprint,
             host=socket.gethostname(),
             pid=os.getpid(),
-            gpu=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+            gpu=self.gpu,
             in_flight=len(celery_state.active_requests),
             max_in_flight=self.max_in_flight,
+            runs=self.meter.in_flight(),
+            rows_per_second=round(rows_per_second, 3),
+            tokens_per_second=round(tokens_per_second, 1),
+            clock_skew=round(self._clock_skew, 3),
             leaving=self.leaving.is_set(),
         )
         key = broker.presence_key(self.settings.served_name, self.worker)
@@ -301,6 +310,13 @@ class _Watch:
             self._steps, self._since = self._engine.steps, time.monotonic()
         still = time.monotonic() - self._since
         return f"no step for {still:.0f} s although it has {rows} rows" if still > self._patience else ""
+
+
+def _installed_version() -> str:
+    try:
+        return version("kotae")
+    except PackageNotFoundError:  # run from a checkout
+        return ""
 
 
 def _delivery_tag(request: Any) -> str | None:

@@ -109,7 +109,10 @@ def _handed_back(life: WorkerLife, task_id: str, row: Row) -> Reject:
 async def _answer(life: WorkerLife, task_id: str, payload: dict[str, Any]) -> Answer:
     try:
         question = Question.model_validate(payload)
-        return (await answer_question(question, life.engine)).model_copy(update=life.stamp)
+        with life.meter.row(question.run_id) as gpu_seconds:
+            answered = await answer_question(question, life.engine)
+            life.meter.answered(sum(completion.output_tokens for completion in answered.completions))
+            return answered.model_copy(update=life.stamp | {"gpu_seconds": round(gpu_seconds(), 4)})
     except EngineDead:
         raise
     except ValidationError as error:
@@ -157,7 +160,8 @@ def _load_engine(sender: str, conf: Any, **_: Any) -> None:
         raise SystemExit(EXIT_NO_ENGINE) from error
     conf.worker_concurrency = _life.max_in_flight
     conf.broker_transport = "workers.transport:Transport"  # here, not in the configuration: Flower reads that too
-    conf.broker_transport_options = conf.broker_transport_options | {"wanted_rows": _life.wanted_rows}
+    ours = {"wanted_rows": _life.wanted_rows, "queue_order_strategy": "workers.transport:FirstThenInTurn"}
+    conf.broker_transport_options = conf.broker_transport_options | ours
 
 
 @signals.worker_ready.connect

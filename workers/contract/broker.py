@@ -1,5 +1,7 @@
 """How rows travel: the Celery apps, every Celery and Redis option with its reason, and the names of queues, tasks and keys."""
 
+import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +27,9 @@ CONTRACT_VERSION = 1
 ANSWER_TASK = "kotae.answer"
 #: Queues of one served name. On one list 100 rows behind 6,000 took ten times their time alone, on two 1.3 times.
 QUEUES = 16
+#: Further queues of one served name, for runs with priority: workers take from these while there is anything on them.
+FIRST_QUEUES = 4
+_FIRST = "first-"
 
 #: Seconds after which rows of a silent worker go back to the queue; the heartbeat keeps a living worker's rows away from this.
 VISIBILITY_TIMEOUT = 30
@@ -82,8 +87,25 @@ def mask(url: str) -> str:
 
 
 def queue_names(served_name: str) -> list[str]:
-    """Return the queues of a served name; a run keeps to one of them, workers read all of them in turn."""
-    return [f"kotae.{CONTRACT_VERSION}.{served_name}.{k}" for k in range(QUEUES)]
+    """Return all queues of a served name; a run keeps to one of them."""
+    return queue_names_for(served_name, priority=False) + queue_names_for(served_name, priority=True)
+
+
+def queue_names_for(served_name: str, *, priority: bool) -> list[str]:
+    """Return the queues of a served name among which runs with or without priority choose; workers read each kind in turn."""
+    ends = [f"{_FIRST}{k}" for k in range(FIRST_QUEUES)] if priority else [str(k) for k in range(QUEUES)]
+    return [f"kotae.{CONTRACT_VERSION}.{served_name}.{end}" for end in ends]
+
+
+def goes_first(queue: str) -> bool:
+    """Say whether a queue is one of those for runs with priority."""
+    return queue.rpartition(".")[2].startswith(_FIRST)
+
+
+def parse_queue_name(queue: str) -> tuple[int, str] | None:
+    """Return contract version and served name of a queue, of any version; None if it is not a queue of ours."""
+    known = re.fullmatch(rf"kotae\.(\d+)\.(.+)\.(?:{_FIRST})?\d+", queue)
+    return (int(known[1]), known[2]) if known else None
 
 
 def result_key(name: str) -> str:
@@ -167,6 +189,15 @@ def connect(settings: BrokerSettings, *, patient: bool = False) -> "redis.Redis"
         # Hundreds of threads share it: they wait for a connection, where an ordinary pool would fail.
         pool = redis.BlockingConnectionPool.from_url(settings.url(), max_connections=PATIENT_CONNECTIONS, timeout=None, **options)
         return redis.Redis.from_pool(pool)
+
+
+def clock_skew(client: "redis.Redis") -> float:
+    """Return by how many seconds this machine's clock is ahead of that of Redis; what the way there took is not held against it."""
+    before = time.time()
+    seconds, microseconds = client.time()
+    after = time.time()
+    there: float = seconds + microseconds / 1e6
+    return before - there if there < before else -max(0.0, there - after)
 
 
 @contextmanager
@@ -267,7 +298,7 @@ def _common() -> dict[str, Any]:
             "visibility_timeout": VISIBILITY_TIMEOUT,
             "unacked_restore_interval": 5,  # by default a killed worker's rows come back after 100 s, whatever the timeout
             "unacked_restore_throttle": 1,
-            "queue_order_strategy": "round_robin",  # a short run behind a long one gets its share
+            "queue_order_strategy": "round_robin",  # a short run behind a long one gets its share; workers add priority
             "priority_steps": [0],  # one list per queue instead of four
             "health_check_interval": 25,
             "socket_keepalive": True,

@@ -142,6 +142,8 @@ class Answer(Message):
     fingerprint: str = ""
     #: Seconds from the engine's taking the row to its reply.
     seconds: float = 0.0
+    #: The row's share of the GPUs' time: each moment is shared evenly by the rows that the engine has then.
+    gpu_seconds: float = 0.0
 
     def __json__(self) -> dict[str, Any]:
         """Encode for kombu, so that a task returns the value itself and Flower shows its short repr."""
@@ -179,8 +181,16 @@ class ModelIdentity(Message):
 
 
 class Presence(Message):
-    """What a living worker says of itself every few seconds."""
+    """What a living worker says of itself every few seconds.
 
+    It is read across contract versions, so fields that are not known are passed over, and a new one has a default.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    #: The contract version that it speaks, and the version of its Kotae.
+    contract: int = 1
+    kotae: str = ""
     worker: str
     #: The worker's name and what tells this process from an earlier one of that name; rows are claimed by it.
     incarnation: str
@@ -191,6 +201,13 @@ class Presence(Message):
     gpu: str
     in_flight: int
     max_in_flight: int
+    #: Rows that its engine has, by run.
+    runs: dict[str, int] = Field(default_factory=dict)
+    #: Of the last half minute.
+    rows_per_second: float = 0.0
+    tokens_per_second: float = 0.0
+    #: Seconds by which its clock is ahead of that of Redis.
+    clock_skew: float = 0.0
     #: It was told to stop and takes no more rows.
     leaving: bool = False
 
