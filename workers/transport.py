@@ -71,7 +71,8 @@ class Channel(redis.Channel):
 
     def _brpop_read(self, **options: Any) -> Any:
         came = super()._brpop_read(**options)  # type: ignore[misc]
-        self._take_more(self._queue_cycle.items[-1])  # type: ignore[attr-defined]  # where the queue goes that had its turn
+        if queues := self._queue_cycle.items:  # type: ignore[attr-defined]  # none once we leave: this row goes back
+            self._take_more(queues[-1])  # where the queue goes that had its turn
         return came
 
     def _take_more(self, queue: str) -> None:
