@@ -34,9 +34,11 @@ install: .venv/.dev  ## everything that demo, test and check need
 bench: .venv/.dev  ## Kotae against offline vLLM, on this machine
 	$(BIN)/python -m benchmarks.engine_overhead
 
-system: requirements/apt.txt  ## what tests need from Debian, where we may install it; tests that lack it skip by name
+system: requirements/apt.txt  ## what tests need from Debian, where we may install it (services are not started); tests that lack it skip by name
 	@missing=$$(grep -v '^#' $< | xargs -r -n1 sh -c 'dpkg -s "$$0" >/dev/null 2>&1 || echo "$$0"'); \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		if [ ! -e /usr/sbin/policy-rc.d ]; then \
+			printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d; trap 'rm /usr/sbin/policy-rc.d' EXIT; fi; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; fi
 
 lock: .venv/.dev  ## pin again what pyproject.toml asks for

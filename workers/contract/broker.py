@@ -86,6 +86,16 @@ def queue_names(served_name: str) -> list[str]:
     return [f"kotae.{CONTRACT_VERSION}.{served_name}.{k}" for k in range(QUEUES)]
 
 
+def queue_pattern() -> str:
+    """Return the pattern of all queues of this contract version, whatever they serve."""
+    return f"kotae.{CONTRACT_VERSION}.*"
+
+
+def served_name_of(queue: str) -> str:
+    """Return the served name of a queue."""
+    return queue.removeprefix(f"kotae.{CONTRACT_VERSION}.").rpartition(".")[0]
+
+
 def result_key(name: str) -> str:
     """Return where Celery's Redis backend keeps the result of a task (a test holds this against the backend itself)."""
     return f"celery-task-meta-{name}"
