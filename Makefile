@@ -4,6 +4,8 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCKED := --no-deps --require-hashes
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --overrides requirements/overrides.txt
+# For the image of a GPU machine, which is a Linux of a known kind and lacks nothing.
+COMPILE_GPU := $(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_31 --generate-hashes --no-header
 
 .PHONY: demo test chaos fuzz million check install system bench lock clean
 
@@ -45,6 +47,9 @@ lock: .venv/.dev  ## pin again what pyproject.toml asks for
 	$(PIP) install --quiet uv
 	$(COMPILE) --extra cpu pyproject.toml requirements/torch.in -o requirements/demo.txt
 	$(COMPILE) --extra cpu --extra dev --extra monitoring pyproject.toml requirements/torch.in -c requirements/demo.txt -o requirements/dev.txt
+	$(COMPILE) pyproject.toml -c requirements/demo.txt -o requirements/base.txt
+	$(COMPILE) --extra monitoring pyproject.toml -c requirements/base.txt -o requirements/hub.txt
+	$(COMPILE_GPU) --extra gpu pyproject.toml -c requirements/base.txt -o requirements/gpu.txt
 
 clean:
 	rm -rf .venv .kotae build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -222,7 +222,8 @@ def test_a_real_prometheus_scrapes_hub_and_worker(
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["scrape_configs"][0]["static_configs"][0]["targets"] = [urllib.parse.urlsplit(metrics).netloc]
     (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(config))
-    (tmp_path / "workers.yaml").write_text(yaml.safe_dump([{"targets": [f"127.0.0.1:{port}"]}]))
+    (tmp_path / "workers").mkdir()
+    (tmp_path / "workers" / "gpus.yaml").write_text(yaml.safe_dump([{"targets": [f"127.0.0.1:{port}"]}]))
     subprocess.run(["promtool", "check", "config", tmp_path / "prometheus.yaml"], check=True, stdout=subprocess.DEVNULL)
     command = ["prometheus", f"--config.file={tmp_path}/prometheus.yaml", f"--web.listen-address=127.0.0.1:{own}"]
 
