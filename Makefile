@@ -47,6 +47,7 @@ lock: .venv/.dev  ## pin again what pyproject.toml asks for
 	$(PIP) install --quiet uv
 	$(COMPILE) --extra cpu pyproject.toml requirements/torch.in -o requirements/demo.txt
 	$(COMPILE) --extra cpu --extra dev --extra monitoring pyproject.toml requirements/torch.in -c requirements/demo.txt -o requirements/dev.txt
+	$(COMPILE) requirements/build.in -c requirements/demo.txt -o requirements/build.txt
 	$(COMPILE) pyproject.toml -c requirements/demo.txt -o requirements/base.txt
 	$(COMPILE) --extra monitoring pyproject.toml -c requirements/base.txt -o requirements/hub.txt
 	$(COMPILE_GPU) --extra gpu pyproject.toml -c requirements/base.txt -o requirements/gpu.txt

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +257,20 @@ def test_the_producers_image_holds_no_torch() -> None:
     assert {"celery", "redis", "xlsxwriter"} < packages
     assert not packages & {"torch", "vllm", "transformers", "flower"}
     assert len(packages) < 60
+
+
+def test_the_images_are_made_of_files_that_there_are() -> None:
+    """Each that the recipe copies exists, and the builder is given it."""
+    recipe = (COMPOSE / "Dockerfile").read_text()
+    copied = [word for line in re.findall(r"^COPY (?!--from)(.+) \S+$", recipe, re.M) for word in line.split()]
+    given = re.findall(r"^!(.+)$", (COMPOSE / "Dockerfile.dockerignore").read_text(), re.M)
+
+    assert {"workers", "producer", "pyproject.toml", "requirements/gpu.txt"} < set(copied)
+    assert all((ROOT / name).exists() for name in copied)
+    assert all(any(fnmatch(name, pattern) for pattern in given) for name in copied)
+    assert {target for target in re.findall(r"target: (\w+)", "".join(f.read_text() for f in COMPOSE.glob("*.yaml")))} <= set(
+        re.findall(r" AS (\w+)$", recipe, re.M)
+    )
 
 
 def _said(finished: subprocess.CompletedProcess[str]) -> str:
