@@ -16,6 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -214,11 +215,7 @@ def test_no_password_is_told(fleet: Fleet) -> None:
     """Neither in the process list nor in any log."""
     passwords = [path.read_text().strip() for path in (fleet.compose / "secrets").glob("*-password")]
     logs = "".join((fleet.folder / f"{name}.log").read_text() for name in SERVICES)
-    arguments = "".join(
-        Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        for pid in filter(str.isdigit, os.listdir("/proc"))
-        if Path(f"/proc/{pid}/cmdline").exists()
-    )
+    arguments = "".join(" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
 
     assert len(passwords) == 4
     assert "redis-server" in arguments
