@@ -4,6 +4,8 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCKED := --no-deps --require-hashes
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --overrides requirements/overrides.txt
+# For the image of a GPU machine, which is a Linux of a known kind and lacks nothing.
+COMPILE_GPU := $(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_31 --generate-hashes --no-header
 
 .PHONY: demo test chaos fuzz million check install system bench lock clean
 
@@ -34,15 +36,21 @@ install: .venv/.dev  ## everything that demo, test and check need
 bench: .venv/.dev  ## Kotae against offline vLLM, on this machine
 	$(BIN)/python -m benchmarks.engine_overhead
 
-system: requirements/apt.txt  ## what tests need from Debian, where we may install it; tests that lack it skip by name
+system: requirements/apt.txt  ## what tests need from Debian, where we may install it (services are not started); tests that lack it skip by name
 	@missing=$$(grep -v '^#' $< | xargs -r -n1 sh -c 'dpkg -s "$$0" >/dev/null 2>&1 || echo "$$0"'); \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		if [ ! -e /usr/sbin/policy-rc.d ]; then \
+			printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d; trap 'rm /usr/sbin/policy-rc.d' EXIT; fi; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; fi
 
 lock: .venv/.dev  ## pin again what pyproject.toml asks for
 	$(PIP) install --quiet uv
 	$(COMPILE) --extra cpu pyproject.toml requirements/torch.in -o requirements/demo.txt
 	$(COMPILE) --extra cpu --extra dev --extra monitoring pyproject.toml requirements/torch.in -c requirements/demo.txt -o requirements/dev.txt
+	$(COMPILE) requirements/build.in -c requirements/demo.txt -o requirements/build.txt
+	$(COMPILE) pyproject.toml -c requirements/demo.txt -o requirements/base.txt
+	$(COMPILE) --extra monitoring pyproject.toml -c requirements/base.txt -o requirements/hub.txt
+	$(COMPILE_GPU) --extra gpu pyproject.toml -c requirements/base.txt -o requirements/gpu.txt
 
 clean:
 	rm -rf .venv .kotae build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

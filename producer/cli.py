@@ -202,6 +202,22 @@ def see_the_doctor(desk: DeskOptions, broker: Broker = None) -> None:
 
 
 @cli.command()
+def metrics(
+    port: Annotated[int, typer.Option(envvar="KOTAE_METRICS_PORT", min=1, max=65535, help="Serve them here.")] = 9464,
+    host: Annotated[str, typer.Option(envvar="KOTAE_METRICS_HOST", help="The address for that.")] = "127.0.0.1",
+    tls: Annotated[
+        Path | None, typer.Option(envvar="KOTAE_METRICS_TLS", help="Folder with cert.pem, key.pem, ca.pem: serve them by HTTPS only.")
+    ] = None,
+    broker: Broker = None,
+) -> None:
+    """Serve Prometheus metrics of the broker: rows that wait and workers that live, by served name."""
+    from .broker_metrics import serve
+
+    _warn(broker)
+    raise typer.Exit(serve(broker, host, port, tls))
+
+
+@cli.command()
 @spread
 def runs(desk: DeskOptions, delete: Annotated[str | None, typer.Option(metavar="RUN", help="Delete this run.")] = None) -> None:
     """List the runs of this home, or delete one."""

@@ -6,9 +6,10 @@ import re
 import socket
 import time
 import uuid
+from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from redis.exceptions import LockError
 from redis.lock import Lock
@@ -26,6 +27,18 @@ if TYPE_CHECKING:
 FILL = 0.8
 #: Seconds after which the lease of a producer that died may be taken by another.
 LEASE = 30
+
+
+class Load(NamedTuple):
+    """What Redis carries."""
+
+    #: Rows taken by workers and not acknowledged.
+    taken: int
+    #: Bytes used, and how many may be (0: any number).
+    memory: int
+    max_memory: int
+    #: Connections.
+    clients: int
 
 
 class Transport:
@@ -76,6 +89,18 @@ class Transport:
                 pipe.llen(name)
             return dict(zip(names, pipe.execute(), strict=True))
 
+    def waiting(self) -> Counter[str]:
+        """Return how many rows wait for each served name that any wait for; an empty list is no key in Redis."""
+        with broker.explaining(self.settings):
+            names = [cast(bytes, key).decode() for key in self.redis.scan_iter(match=broker.queue_pattern(), count=1000, _type="list")]
+            pipe = self.redis.pipeline(transaction=False)
+            for name in names:
+                pipe.llen(name)
+            waiting = Counter[str]()
+            for name, length in zip(names, pipe.execute(), strict=True):
+                waiting[broker.served_name_of(name)] += length
+        return waiting
+
     def queue_for(self, manifest: Manifest) -> str:
         """Return the queue that a run keeps to or, if that is none for it any more, the one on which it waits least.
 
@@ -110,6 +135,16 @@ class Transport:
         except BrokerError:  # an ACL that keeps INFO from us
             return True
         return not memory["maxmemory"] or memory["used_memory"] < FILL * memory["maxmemory"]
+
+    def load(self) -> Load:
+        """Return how much Redis has to carry. Raises BrokerError, also where an ACL keeps INFO from us."""
+        with broker.explaining(self.settings):
+            pipe = self.redis.pipeline(transaction=False)
+            pipe.hlen(broker.UNACKED)
+            pipe.info("memory")
+            pipe.info("clients")
+            taken, memory, clients = pipe.execute()
+        return Load(taken, memory["used_memory"], memory["maxmemory"], clients["connected_clients"])
 
     def holder(self, run_id: str) -> str:
         """Return who owns a run at the moment; empty if nobody does."""

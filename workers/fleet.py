@@ -5,14 +5,21 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from .contract.errors import UserError
+from .contract.exposition import serve_metrics
 from .contract.hardware import visible_gpus
 from .contract.processes import start_child, stop_child
+from .host_page import HostPage, Source, read_socket
 from .lifecycle import EXIT_NO_ENGINE, EXIT_USER_ERROR, READY_FD
+from .settings import WorkerSettings
 
 #: Seconds before a process that died is started again: first, and at most.
 _RESTART_DELAYS = (1.0, 5.0)
@@ -25,6 +32,7 @@ class _Place:
     """Where one worker process runs."""
 
     label: str
+    gpu: str
     env: dict[str, str]
     process: "subprocess.Popen[bytes] | None" = None
     #: The end of a pipe on which the process says that it takes rows.
@@ -38,6 +46,11 @@ class _Place:
     @property
     def is_given_up(self) -> bool:
         return self.deaths_of_the_engine >= _GIVE_UP
+
+    def source(self) -> Source:
+        """Return where the metrics of this place come from."""
+        page = Path(self.env["KOTAE_METRICS_SOCKET"])
+        return Source(self.gpu, lambda: read_socket(page), restarts=lambda: max(0, self.starts - 1))
 
 
 def choose_gpus(wanted: str) -> list[str]:
@@ -64,32 +77,42 @@ def group_gpus(gpus: list[str], size: int) -> list[list[str]]:
     return [gpus[first : first + size] for first in range(0, len(gpus), size)]
 
 
-def supervise(served_name: str, groups: list[list[str]], log_level: str, metrics_port: int | None = None) -> int:
-    """Keep one worker process per group of GPUs running until told to stop; return the exit code.
-
-    The first serves its metrics on ``metrics_port``, each further one on the next port.
+def supervise(settings: WorkerSettings, groups: list[list[str]], log_level: str) -> int:
+    """Keep one worker process per group of GPUs running until told to stop; return the exit code. Serves the metrics of all.
 
     A process that died is started again, each alone, after at most 5 s. A place whose engine dies three times in a row before it
     is ready is given up, the others go on. What fails at the very first start is somebody's mistake and ends all.
     """
     stop = _StopSignal()
-    places = [_Place(f"gpu{'-'.join(group)}", {"CUDA_VISIBLE_DEVICES": ",".join(group)}) for group in groups] or [
-        _Place(f"cpu-{os.getpid()}", {"CUDA_VISIBLE_DEVICES": ""})
+    places = [_Place(f"gpu{'-'.join(group)}", ",".join(group), {"CUDA_VISIBLE_DEVICES": ",".join(group)}) for group in groups] or [
+        _Place(f"cpu-{os.getpid()}", "cpu", {"CUDA_VISIBLE_DEVICES": ""})
     ]
-    if metrics_port is not None:
-        for port, place in enumerate(places, start=metrics_port):
-            place.env["KOTAE_METRICS_PORT"] = str(port)
-    try:
-        while not stop.wait(0.2):
-            for place in places:
-                code = _look_after(place, served_name, log_level)
-                if code in (EXIT_USER_ERROR, EXIT_NO_ENGINE) and place.starts == 1:
-                    return code
-            if all(place.is_given_up for place in places):
-                return EXIT_NO_ENGINE
-        return 0
-    finally:
-        _stop_all(places, stop)
+    with _metrics(settings, places):
+        try:
+            while not stop.wait(0.2):
+                for place in places:
+                    code = _look_after(place, settings.served_name, log_level)
+                    if code in (EXIT_USER_ERROR, EXIT_NO_ENGINE) and place.starts == 1:
+                        return code
+                if all(place.is_given_up for place in places):
+                    return EXIT_NO_ENGINE
+            return 0
+        finally:
+            _stop_all(places, stop)
+
+
+@contextmanager
+def _metrics(settings: WorkerSettings, places: list[_Place]) -> Iterator[None]:
+    """Serve the metrics of all places on one port, if a port was given. Raises UserError."""
+    if settings.metrics_port is None:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="kotae-") as folder:
+        for place in places:
+            place.env["KOTAE_METRICS_SOCKET"] = str(Path(folder) / place.label)
+        page = HostPage(settings.served_name, [place.source() for place in places])
+        serve_metrics(page, settings.metrics_host, settings.metrics_port, settings.metrics_tls)
+        yield
 
 
 class _StopSignal(threading.Event):
@@ -121,6 +144,8 @@ def _look_after(place: _Place, served_name: str, log_level: str) -> int | None:
 
 
 def _start(place: _Place, served_name: str, log_level: str) -> None:
+    if page := place.env.get("KOTAE_METRICS_SOCKET"):
+        Path(page).unlink(missing_ok=True)  # of the one before
     place.ready, theirs = os.pipe()
     os.set_blocking(place.ready, False)
     environment = dict(os.environ) | place.env | {READY_FD: str(theirs)}

@@ -18,16 +18,18 @@ from typing import Any, TypeVar, cast
 import redis
 from celery.worker import state as celery_state
 
+from . import metrics
 from .attempts import Attempts
 from .cohorts import Cohorts
 from .contract import broker
 from .contract.errors import EngineDead, UserError
+from .contract.exposition import serve_metrics
 from .contract.fingerprint import fingerprint_identity
 from .contract.messages import Answer, ModelIdentity, Presence
 from .engines import Engine, open_engine
 from .engines.ledger import LedgerEngine
+from .host_page import HostPage, Source
 from .meter import Meter
-from .metrics import serve_metrics
 from .settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -97,8 +99,7 @@ class WorkerLife:
         """Load the engine and claim the served name. Raises UserError where somebody can mend what is wrong."""
         self.worker, self.me = worker, f"{worker}#{uuid.uuid4().hex[:12]}"
         self.attempts = Attempts(self._patient_redis, self.me)
-        if self.settings.metrics_port is not None:
-            serve_metrics(self.settings.metrics_host, self.settings.metrics_port)
+        self._serve_metrics()
         with broker.explaining(self._broker_settings):
             self._check_clock()
             threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
@@ -116,6 +117,16 @@ class WorkerLife:
         assert self._identity is not None, "start() loads the engine first"
         self._claim_served_name()
         self.redis.hset(broker.IDENTITIES_KEY, self.fingerprint, self._identity.model_dump_json())
+
+    @property
+    def begun(self) -> int:
+        """Return how many rows the engine has."""
+        return sum(row.begun for row in list(self.rows.values()))
+
+    @property
+    def takes_rows(self) -> bool:
+        """Say whether rows are taken: not before the engine is up, nor once we leave."""
+        return self._consumer is not None and not self.leaving.is_set()
 
     def wanted_rows(self) -> int:
         """Return how many more rows would soon be begun: those that would only wait here are better left to other workers."""
@@ -194,6 +205,16 @@ class WorkerLife:
             if row.future is not None:
                 row.future.cancel()
 
+    def _serve_metrics(self) -> None:
+        """Show them to the supervisor, or without one to all."""
+        metrics.watch(self)
+        settings = self.settings
+        if settings.metrics_socket is not None:
+            metrics.serve_page(settings.metrics_socket)
+        elif settings.metrics_port is not None:
+            alone = Source(os.environ.get("CUDA_VISIBLE_DEVICES") or "cpu", metrics.page, restarts=lambda: 0)
+            serve_metrics(HostPage(settings.served_name, [alone]), settings.metrics_host, settings.metrics_port, settings.metrics_tls)
+
     def _claim_served_name(self) -> None:
         """Refuse to serve beside workers that have another model under the same name."""
         key = broker.fingerprint_key(self.settings.served_name)
@@ -221,8 +242,7 @@ class WorkerLife:
         while not self._stop.wait(_TICK if last else 0):
             if self.engine_is_dead:
                 continue
-            begun = sum(row.begun for row in list(self.rows.values()))
-            if reason := watch.ailment(begun):
+            if reason := watch.ailment(self.begun):
                 self.engine_died(reason)
                 continue
             try:

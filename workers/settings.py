@@ -32,6 +32,10 @@ class WorkerSettings(BaseSettings):
     #: Where this process serves Prometheus metrics; by default nowhere.
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    #: Folder with the certificates for that; needed for an address that others reach.
+    metrics_tls: Path | None = None
+    #: The Unix socket on which a supervisor wants them instead.
+    metrics_socket: Path | None = None
     #: Append-only file in which the engine writes every row it starts and ends, for those who check us.
     ledger: Path | None = None
 

@@ -14,6 +14,7 @@ from celery import Celery, Task, signals, states
 from celery.exceptions import Ignore, Reject
 from pydantic import ValidationError
 
+from . import metrics
 from .answering import answer_question
 from .attempts import Standing
 from .cohorts import CONDEMNED, cohort_size
@@ -42,6 +43,8 @@ def answer(self: "Task[..., Answer]", payload: dict[str, Any]) -> Answer:
     assert _life is not None, "celeryd_init loads the engine before the first task"
     task_id = str(self.request.id)
     row = Row(threading.get_ident())
+    if (self.request.delivery_info or {}).get("redelivered"):
+        metrics.count_redelivery()
     standing = _wait_for_claim(_life, task_id, row)
     if standing.alone >= CONDEMNED:
         return _failed(_life, task_id, "the engine died whenever it had this row, even with no other row beside it")
@@ -130,13 +133,14 @@ def _failed(life: WorkerLife, task_id: str, reason: str) -> Answer:
 
 
 @signals.task_postrun.connect
-def _row_is_done(task_id: str, state: str, **_: Any) -> None:
+def _row_is_done(task_id: str, state: str, retval: Any, **_: Any) -> None:
     """Forget a row after its result is stored. Its claim stays until the collector has the result, so no copy of it is begun."""
     if _life is None or (row := _life.rows.get(task_id)) is None or row.thread != threading.get_ident():
         return
     del _life.rows[task_id]
     if state == states.SUCCESS:
         _life.done.append(task_id)
+        metrics.count_row(retval)
 
 
 @signals.celeryd_init.connect

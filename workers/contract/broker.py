@@ -108,6 +108,16 @@ def parse_queue_name(queue: str) -> tuple[int, str] | None:
     return (int(known[1]), known[2]) if known else None
 
 
+def queue_pattern() -> str:
+    """Return the pattern of all queues of this contract version, whatever they serve."""
+    return f"kotae.{CONTRACT_VERSION}.*"
+
+
+def served_name_of(queue: str) -> str:
+    """Return the served name of a queue."""
+    return queue.removeprefix(f"kotae.{CONTRACT_VERSION}.").rpartition(".")[0]
+
+
 def result_key(name: str) -> str:
     """Return where Celery's Redis backend keeps the result of a task (a test holds this against the backend itself)."""
     return f"celery-task-meta-{name}"

@@ -1,0 +1,274 @@
+"""The fleet that compose/ describes, its commands started by hand in the same order and with the same environment.
+
+In a network of their own, so with the same ports. What stands in for the containers: paths are those on this machine, Redis is Debian's
+(Valkey's server there, too), and Grafana is left out.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from tests.conftest import PATIENCE, eventually, make_workbook
+
+ROOT = Path(__file__).parent.parent
+COMPOSE = ROOT / "compose"
+HUB = "10.9.9.1"
+SERVICES = ["broker", "flower", "prometheus", "metrics", "worker"]
+
+needs = pytest.mark.skipif(
+    not all(map(shutil.which, ("redis-server", "redis-cli", "prometheus", "openssl", "ip", "ss", "nsenter", "unshare", "wget", "curl"))),
+    reason="redis-server, Prometheus, openssl, iproute2, wget or curl is not installed",
+)
+
+
+class Fleet:
+    """The services of a hub and a GPU machine as processes in one network namespace."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.compose = folder, folder / "compose"
+        shutil.copytree(COMPOSE, self.compose)
+        self.variables = {"KOTAE_HUB": HUB, "KOTAE_HOST": "gpu1", "KOTAE_MODEL": "none", "KOTAE_NAME": "phi", "KOTAE_ENGINE": "echo"}
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        run = {"check": True, "cwd": self.compose, "stdout": subprocess.DEVNULL}
+        subprocess.run(["./secrets.sh"], **run)  # type: ignore[call-overload]
+        subprocess.run(["./certificates.sh", "tls", f"hub,broker,{HUB}", "gpu1"], **run)  # type: ignore[call-overload]
+        (self.compose / "workers" / "workers.yaml").write_text(json.dumps([{"targets": ["gpu1:9465"]}]).replace("gpu1", "127.0.0.1"))
+        self._files = [yaml.safe_load((self.compose / f"{name}.yaml").read_text()) for name in ("hub", "worker", "producer")]
+        self.services = {name: service for file in self._files for name, service in file["services"].items()}
+        self._network = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
+        self._enter = ["nsenter", f"--net=/proc/{self._network.pid}/ns/net"]
+
+    def open_network(self) -> None:
+        """Wait for the namespace; skips where the kernel does not let us have one."""
+        own = os.readlink("/proc/self/ns/net")
+        while self._network.poll() is None and os.readlink(f"/proc/{self._network.pid}/ns/net") == own:
+            time.sleep(0.01)
+        if self._network.poll() is not None:
+            pytest.skip("network namespaces need root, and a kernel that lets us")
+        self.do("ip", "link", "set", "lo", "up")
+        self.do("ip", "address", "add", f"{HUB}/32", "dev", "lo")
+
+    def do(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the fleet's network."""
+        return subprocess.run([*self._enter, *command], env=self._base() | environment, capture_output=True, text=True, timeout=PATIENCE)
+
+    def start(self, name: str) -> None:
+        """Start a service as its file says."""
+        if name == "broker":  # its file holds paths, too
+            path = self.compose / "broker.conf"
+            path.write_text(self.here(name, path.read_text()))
+        service = self.services[name]
+        command = [self.here(name, part) for part in service.get("command", [])]
+        command = {"worker": [sys.executable, "-m", "workers"], "prometheus": ["prometheus"]}.get(name, []) + command
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.running[name] = subprocess.Popen(
+                [*self._enter, *command], env=self.environment(name), stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+
+    def environment(self, name: str) -> dict[str, str]:
+        """The environment of a service, and nothing else of ours."""
+        given = self.services[name].get("environment", {})
+        return self._base() | {key: self.here(name, text) for key, text in given.items()}
+
+    def is_healthy(self, name: str) -> bool:
+        """Run the service's own health check."""
+        kind, *command = self.services[name]["healthcheck"]["test"]
+        assert kind in ("CMD", "CMD-SHELL")
+        words = [self.here(name, part) for part in command]
+        shell = ["sh", "-c", *words] if kind == "CMD-SHELL" else words
+        return self.do(*shell, **self.environment(name)).returncode == 0
+
+    def here(self, name: str, text: str) -> str:
+        """Return a text of a compose file as compose gives it to a service, with the paths of this machine."""
+        text = self._filled(text)
+        mounts = {f"/run/secrets/{secret}": f"./secrets/{secret}" for secret in self.services[name].get("secrets", [])}
+        for volume in self.services[name].get("volumes", []):
+            source, target, *_ = self._filled(volume).split(":")
+            mounts[target] = source
+        root = self.folder / "roots" / name
+        for target, source in sorted(mounts.items(), key=lambda mount: -len(mount[0])):
+            self._mount(root / target[1:], self.compose / source if source.startswith("./") else self.folder / "volumes" / source)
+            text = re.sub(rf"(?<![\w./]){re.escape(target)}(?=[/\s\"';)]|$)", f"{root}{target}", text)
+        if name == "prometheus":
+            text = text.replace("=/etc/prometheus", f"={root}/etc/prometheus")
+        return text.replace("@broker:", "@127.0.0.1:").replace("valkey-", "redis-")
+
+    def _filled(self, text: str) -> str:
+        filled = re.sub(r"\$\{(\w+):?[-?]?((?:[^{}]|\{\})*)\}", lambda found: self.variables.get(found[1], found[2]), text)
+        return filled.replace("$$", "$")
+
+    def _mount(self, target: Path, source: Path) -> None:
+        if not target.is_symlink():
+            if not source.exists():  # a volume
+                source.mkdir(parents=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(source)
+
+    def close(self) -> None:
+        for process in self.running.values():
+            process.terminate()
+        for process in self.running.values():
+            process.wait(PATIENCE)
+        self._network.kill()
+        self._network.wait()
+
+    def _base(self) -> dict[str, str]:
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        return {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(self.folder)}
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """A hub and a worker that are up."""
+    fleet = Fleet(tmp_path_factory.mktemp("fleet"))
+    try:
+        fleet.open_network()
+        for name in SERVICES:
+            fleet.start(name)
+            if "healthcheck" in fleet.services[name]:
+                eventually(lambda name=name: fleet.running[name].poll() is not None or fleet.is_healthy(name))
+            assert fleet.running[name].poll() is None, (fleet.folder / f"{name}.log").read_text()
+        yield fleet
+    finally:
+        fleet.close()
+
+
+@needs
+def test_a_producer_is_answered_and_prometheus_sees_it(fleet: Fleet, tmp_path: Path) -> None:
+    """TLS and passwords on the whole way, as in the files."""
+    make_workbook(tmp_path / "q.xlsx", ["one", "two", "three"])
+    out = tmp_path / "out.xlsx"
+    environment = fleet.environment("producer") | {"KOTAE_HOME": str(tmp_path / "home")}
+
+    finished = fleet.do(
+        sys.executable, "-m", "producer.cli", "run", str(tmp_path / "q.xlsx"), "--model", "phi", "-o", str(out), **environment
+    )
+
+    assert finished.returncode == 0, finished.stderr
+    assert out.exists()
+    query = "http://127.0.0.1:9090/api/v1/query?query="
+    assert eventually(lambda: seen(fleet, query + 'kotae_rows_total{outcome="answered"}') == ["3"])
+    assert eventually(lambda: seen(fleet, query + "kotae_workers") == ["1"])
+
+
+def seen(fleet: Fleet, url: str) -> list[str]:
+    """The values that Prometheus has."""
+    answer = fleet.do("curl", "--silent", "--globoff", url)
+    return [one["value"][1] for one in json.loads(answer.stdout)["data"]["result"]] if answer.returncode == 0 else []
+
+
+@needs
+def test_only_what_the_docs_list_listens(fleet: Fleet) -> None:
+    """The broker and the worker's metrics for other machines, Flower for what compose publishes on loopback; the rest on loopback."""
+    lines = fleet.do("ss", "--listening", "--tcp", "--numeric", "--no-header").stdout.splitlines()
+
+    listening = {line.split()[3] for line in lines}
+
+    assert {one.rpartition(":")[2] for one in listening if not one.startswith("127.0.0.1:")} == {"6379", "5555", "9465"}
+    assert {one for one in listening if one.startswith("127.0.0.1:")} == {"127.0.0.1:9090", "127.0.0.1:9464"}
+    for name in ("hub", "worker"):
+        services = yaml.safe_load((COMPOSE / f"{name}.yaml").read_text())["services"]
+        ports = [port for service in services.values() for port in service.get("ports", [])]
+        assert all(port.startswith(("127.0.0.1:", "${KOTAE_BIND:-127.0.0.1}:")) for port in ports)
+
+
+@needs
+def test_nobody_comes_in_without_the_password(fleet: Fleet) -> None:
+    """Nor with a wrong one, nor without TLS; and whoever only looks cannot write."""
+    ca = str(fleet.compose / "tls" / "hub" / "ca.pem")
+    cli = ("redis-cli", "-h", HUB, "--tls", "--cacert", ca, "--no-auth-warning")
+    monitor = (fleet.compose / "secrets" / "monitor-password").read_text().strip()
+    ours = (fleet.compose / "secrets" / "broker-password").read_text().strip()
+
+    assert "NOAUTH" in fleet.do(*cli, "PING").stdout
+    assert "WRONGPASS" in _said(fleet.do(*cli, "--user", "kotae", "PING", REDISCLI_AUTH="guess"))
+    assert "PONG" not in _said(fleet.do("redis-cli", "-h", HUB, "PING"))
+    assert "PONG" in _said(fleet.do(*cli, "--user", "kotae", "PING", REDISCLI_AUTH=ours))
+    assert "NOPERM" in _said(fleet.do(*cli, "--user", "kotae", "FLUSHALL", REDISCLI_AUTH=ours))
+    assert "NOPERM" in _said(fleet.do(*cli, "--user", "monitor", "SET", "a", "b", REDISCLI_AUTH=monitor))
+    assert "noeviction" in _said(fleet.do(*cli, "--user", "monitor", "INFO", "memory", REDISCLI_AUTH=monitor))
+    assert fleet.do("curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "http://127.0.0.1:5555/").stdout == "401"
+    assert fleet.do("curl", "--silent", "--cacert", ca, "https://127.0.0.1:9465/metrics").returncode != 0
+    wrong = fleet.folder / "wrong"
+    wrong.write_text("guess")
+    refused = fleet.do(
+        sys.executable, "-m", "producer.cli", "status", **(fleet.environment("producer") | {"KOTAE_BROKER_PASSWORD_FILE": str(wrong)})
+    )
+    assert refused.returncode == 2
+    assert "refused the password" in refused.stderr
+
+
+@needs
+def test_no_password_is_told(fleet: Fleet) -> None:
+    """Neither in the process list nor in any log."""
+    passwords = [path.read_text().strip() for path in (fleet.compose / "secrets").glob("*-password")]
+    logs = "".join((fleet.folder / f"{name}.log").read_text() for name in SERVICES)
+    arguments = "".join(" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
+
+    assert len(passwords) == 4
+    assert "redis-server" in arguments
+    assert not [word for word in passwords if word in logs or word in arguments]
+
+
+def test_compose_itself_reads_the_files() -> None:
+    """Every variable is explained, and every file fits the schema."""
+    explained = set(re.findall(r"^(KOTAE_\w+)=", (COMPOSE / "example.env").read_text(), re.M))
+    used = {name for file in COMPOSE.glob("*.yaml") for name in re.findall(r"\$\{(KOTAE_\w+)", file.read_text())}
+    assert explained == used
+    if (program := shutil.which("docker-compose")) is None:
+        pytest.skip("docker-compose is not installed")
+    for file in ("hub", "worker", "producer"):
+        command = [program, "--env-file", COMPOSE / "example.env", "-f", COMPOSE / f"{file}.yaml", "config", "--quiet"]
+        finished = subprocess.run(command, capture_output=True, text=True)
+        assert finished.returncode == 0, finished.stderr
+
+
+def test_a_worker_may_drain_before_it_is_killed() -> None:
+    """Docker's patience is longer than ours."""
+    worker: dict[str, Any] = yaml.safe_load((COMPOSE / "worker.yaml").read_text())["services"]["worker"]
+    drain = re.search(r":-(\d+)\}", worker["environment"]["KOTAE_DRAIN_SECONDS"])
+    grace = re.search(r":-(\d+)s\}", worker["stop_grace_period"])
+
+    assert drain is not None
+    assert grace is not None
+    assert int(grace[1]) >= int(drain[1]) + 30
+
+
+def test_the_producers_image_holds_no_torch() -> None:
+    """What its lock lists, which is what pyproject.toml asks for."""
+    lock = (ROOT / "requirements" / "base.txt").read_text()
+    packages = set(re.findall(r"^([\w.-]+)==", lock, re.M))
+
+    assert {"celery", "redis", "xlsxwriter"} < packages
+    assert not packages & {"torch", "vllm", "transformers", "flower"}
+    assert len(packages) < 60
+
+
+def test_the_images_are_made_of_files_that_there_are() -> None:
+    """Each that the recipe copies exists, and the builder is given it."""
+    recipe = (COMPOSE / "Dockerfile").read_text()
+    copied = [word for line in re.findall(r"^COPY (?!--from)(.+) \S+$", recipe, re.M) for word in line.split()]
+    given = re.findall(r"^!(.+)$", (COMPOSE / "Dockerfile.dockerignore").read_text(), re.M)
+
+    assert {"workers", "producer", "pyproject.toml", "requirements/gpu.txt"} < set(copied)
+    assert all((ROOT / name).exists() for name in copied)
+    assert all(any(fnmatch(name, pattern) for pattern in given) for name in copied)
+    assert {target for target in re.findall(r"target: (\w+)", "".join(f.read_text() for f in COMPOSE.glob("*.yaml")))} <= set(
+        re.findall(r" AS (\w+)$", recipe, re.M)
+    )
+
+
+def _said(finished: subprocess.CompletedProcess[str]) -> str:
+    return finished.stdout + finished.stderr
