@@ -46,7 +46,7 @@ class OneEngine(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         if any(part in nodeid for part in ("test_engines", "test_vllm", "test_unsloth")):
             return "vllm"
-        return "chaos" if "tests/chaos" in nodeid else nodeid
+        return "chaos" if "tests/chaos" in nodeid or "test_compose" in nodeid else nodeid  # both make networks
 
 
 @pytest.hookimpl(optionalhook=True)

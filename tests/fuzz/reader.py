@@ -84,6 +84,7 @@ class Reader:
 
 
 def _read(path: Path) -> str:
+    from producer.steering import Steering
     from producer.workbook.assembly import check_kept
     from producer.workbook.formats import Format, format_of
     from producer.workbook.keeping import check_keeping
@@ -101,7 +102,7 @@ def _read(path: Path) -> str:
             read_sheet(Path(folder) / "out.xlsx", table.name, sheet.headers[sheet.question_column] if sheet.question_column < 50 else None)
         if format_of(path) is Format.XLSX:
             check_keeping(path)
-            check_kept(path, sheet, overwrite=True, samples=1)
+            check_kept(path, sheet, overwrite=True, samples=1, steering=Steering())
     except WorkbookError as error:
         return "" if len(str(error).splitlines()) == 1 else f"a refusal of several lines: {error}"
     return ""
