@@ -256,7 +256,7 @@ def vllm_life(valkey_url: str, vllm_ledger: Path, adapter: Path) -> Iterator[Any
 
 @pytest.fixture(scope="session")
 def sync_engine(engine_loop: asyncio.AbstractEventLoop, adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A real vLLM in this process, driven by our own thread as Unsloth's is; wrapped as a worker wraps it."""
+    """A real synchronous vLLM in a process of its own, as Unsloth's is driven; wrapped as a worker wraps it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as above
         from tests.sync_engine import DemoSyncEngine

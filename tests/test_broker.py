@@ -26,7 +26,7 @@ def test_the_name_of_a_task_tells_its_row() -> None:
 
 
 def test_a_row_waits_on_the_queue_of_its_contract_and_served_name(broker_url: str, client: redis.Redis) -> None:
-    """One list for each of 16 queues, none for priorities; the name is a promise to other tools."""
+    """One list for each queue, none for Redis' priorities; the name is a promise to other tools."""
     send(broker_url, [question()], "some/model", queue=3)
 
     assert client.llen("kotae.1.some/model.3") == 1

@@ -17,7 +17,7 @@ from workers.engines import Engine, open_engine
 from workers.engines.ledger import LedgerEngine
 from workers.settings import WorkerSettings
 
-# Of vLLM in this process, where the synchronous engine runs.
+# What vLLM warns of while an enforced format runs on a CPU.
 pytestmark = pytest.mark.filterwarnings("ignore:max_rollback_tokens is deprecated:DeprecationWarning")
 
 

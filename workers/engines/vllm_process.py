@@ -1,6 +1,6 @@
 """A synchronous vLLM engine in a process of its own, for those that load no other.
 
-Beside Celery's threads its steps would wait for Python's lock: on an H200 that cost 30 % of the tokens.
+Beside Celery's threads its steps would wait for Python's lock; docs/engines.md has what was measured with and without.
 """
 
 import asyncio
