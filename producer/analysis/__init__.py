@@ -1,0 +1,1 @@
+"""What has been answered, measured: statistics, comparison, preference pairs, report. Reads run stores and workbooks, and nothing else."""
