@@ -1,6 +1,7 @@
 """Who runs beside whom: rows that an engine died with run in ever smaller company, until the one that kills it is alone.
 
-Rows run only beside rows of their own cohort size. A suspect waits until the engine is empty, and goes before everybody else.
+Rows run only beside rows of their own cohort size. A suspect waits until the engine is empty, and goes before everybody else. No row
+is one for a single death: most engines die of something else, and the others would have to run empty for its rows.
 """
 
 import math
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 #: Deaths (see ``attempts.py``) -> rows that may share the engine.
-_COHORTS = ((6, 1.0), (4, 8.0), (2, 64.0))
+_COHORTS = ((8, 1.0), (6, 8.0), (4, 64.0))
 #: Deaths alone after which a row has failed: twice an engine that saw what happened.
 CONDEMNED = 4
 
