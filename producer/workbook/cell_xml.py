@@ -1,11 +1,11 @@
 """Cells as XML: values as inline strings and numbers."""
 
 import math
-from xml.sax.saxutils import escape
 
 from .places import column_name
 from .reading import Cell, as_text
-from .writing import cut_for_excel, escape_controls
+from .text_xml import text_xml
+from .writing import cut_for_excel
 
 
 def cell_xml(column: int, row: int, value: Cell, style: str | None, prefix: str) -> str:
@@ -19,6 +19,5 @@ def cell_xml(column: int, row: int, value: Cell, style: str | None, prefix: str)
         case int() | float() if math.isfinite(value):
             return f"{start}><{prefix}v>{value!r}</{prefix}v></{prefix}c>"
         case _:
-            text = escape(escape_controls(cut_for_excel(as_text(value))))
-            space = ' xml:space="preserve"' if text[:1].isspace() or text[-1:].isspace() else ""
-            return f'{start} t="inlineStr"><{prefix}is><{prefix}t{space}>{text}</{prefix}t></{prefix}is></{prefix}c>'
+            text = text_xml(cut_for_excel(as_text(value)), prefix)
+            return f'{start} t="inlineStr"><{prefix}is>{text}</{prefix}is></{prefix}c>'

@@ -50,11 +50,10 @@ def rows_at_a_time(metadata: Any) -> int:
 
 
 def dictionary_columns(file: Any) -> list[str]:
-    """Return the columns of texts that hold each distinct one once: read as they stand, they take no more memory than the file says."""
-    schema, metadata = file.schema, file.metadata
-    found = {
-        column.path_in_schema for _, column in _chunks(metadata) if column.has_dictionary_page and column.physical_type == "BYTE_ARRAY"
-    }
+    """Return the columns of texts that hold each distinct one once: read so, they take no more memory than the file says."""
+    schema = file.schema
+    once = [column for _, column in _chunks(file.metadata) if column.has_dictionary_page and column.physical_type == "BYTE_ARRAY"]
+    found = {column.path_in_schema for column in once}
     return [schema.column(place).path for place in range(len(schema)) if schema.column(place).path in found]
 
 

@@ -71,7 +71,7 @@ class Workbook:
             extents = measure_ods(package)
             taken = 0
             for name, extent in extents.items():  # calamine lays out all of them at once
-                taken += _bytes(extent)
+                taken += 2 * _bytes(extent)  # once as they are read, and once as a grid
                 _refuse_too_large(path, name, extent, taken)
         try:
             with _named_for(path, kind) as named:
