@@ -20,7 +20,7 @@ from producer.workbook.charsets import encoding_of
 from producer.workbook.quoting import quoted_from_the_start
 from producer.workbook.reading import read_sheet
 from tests.conftest import Kotae, make_workbook
-from tests.test_keeping import repack
+from tests.kept import repack
 from tests.test_odd_workbooks import ods_cell, ods_row, save_ods, text_cell, with_sheet
 from tests.test_run import ECHO, table
 from tests.workbooks import answered, begin_run, save_workbook
