@@ -63,7 +63,7 @@ def make_plan(workbook: Path, options: AskOptions) -> Plan:
         check_kept(workbook, sheet, options.overwrite, sampling.n, steering)
     room = MAX_COLUMNS - len(sheet.headers)
     if len(answer_fields(sampling.n)) > room:
-        raise UserError(f"{workbook} has {len(sheet.headers):,} columns; an .xlsx sheet has no room for the answers beside them")
+        raise UserError(f"{workbook} has {len(sheet.headers):,} columns; no table has room for the answers beside them")
     rows = read_rows(sheet, steering, sampling)
     question_column = _question_column(sheet, options)
     return Plan(workbook, copy, options, row_timeout, sheet.without_rows(), question_column, steering, rows, sampling, system_prompt)

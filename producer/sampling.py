@@ -50,7 +50,7 @@ def make_sampling(options: AskOptions) -> Sampling:
 
 def own_sampling(run: Sampling, texts: Mapping[str, str]) -> dict[str, Any]:
     """Return what the cells of a row say of its sampling, by field; the rest is the ``run``'s. Raises BadValue."""
-    given = {field: _stops(text) if field == "stop" else unicodedata.normalize("NFKC", text).strip() for field, text in texts.items()}
+    given = {field: _stops(text) if field == "stop" else _number(field, text) for field, text in texts.items()}
     try:
         sampling = Sampling.model_validate(run.model_dump() | given)
     except ValidationError as error:
@@ -65,6 +65,14 @@ def own_sampling(run: Sampling, texts: Mapping[str, str]) -> dict[str, Any]:
 def in_words(error: ErrorDetails) -> str:
     """Return what pydantic says of a value, as the rest of a sentence about it."""
     return error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+
+
+def _number(field: str, text: str) -> str:
+    """Return a number without its full-width digits. Raises BadValue for one that only programs write: ``1_0``."""
+    number = unicodedata.normalize("NFKC", text).strip()
+    if "_" in number:
+        raise BadValue(field, "is no number")
+    return number
 
 
 def _stops(text: str) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from producer.workbook.charsets import encoding_of
 from producer.workbook.quoting import quoted_from_the_start
 from producer.workbook.reading import read_sheet
 from tests.conftest import Kotae, make_workbook
-from tests.test_keeping import repack
+from tests.kept import repack
 from tests.test_odd_workbooks import ods_cell, ods_row, save_ods, text_cell, with_sheet
 from tests.test_run import ECHO, table
 from tests.workbooks import answered, begin_run, save_workbook
@@ -308,7 +308,7 @@ def test_errors_of_newer_programs_do_not_refuse_the_workbook(tmp_path: Path, err
 @pytest.mark.parametrize(("name", "begin", "end"), [("in.csv", "question\n", "y"), ("in.jsonl", '{"question": "', '"}')])
 def test_a_line_that_would_take_all_memory_is_refused(tmp_path: Path, name: str, begin: str, end: str) -> None:
     """A gigabyte without a line break is no table."""
-    (tmp_path / name).write_text(begin + "x" * (1 << 25) + end)
+    (tmp_path / name).write_text(begin + "x" * (1 << 24) + end)
 
-    with pytest.raises(WorkbookError, match=r"line \d has more than 33,554,432 characters"):
+    with pytest.raises(WorkbookError, match=r"line \d has more than 16,777,216 characters"):
         read_sheet(tmp_path / name)

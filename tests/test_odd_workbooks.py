@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import openpyxl
+import pyarrow
+import pyarrow.parquet
 import pytest
 import xlsxwriter
 
@@ -444,6 +446,46 @@ def repeated_values(path: Path) -> None:
     save_ods(path, ods_row(ods_cell("question")) + ods_row(many, more=' table:number-rows-repeated="1048575"'))
 
 
+def one_long_text_in_many_cells(path: Path) -> None:
+    """A kilobyte of a file; each cell gets its own copy: 10 GB."""
+    save_workbook(path, {"S": QUESTIONS})
+    rows = "".join(f'<row r="{i}"><c r="A{i}" t="s"><v>{min(i - 1, 1)}</v></c></row>' for i in range(1, 10_001))
+    with_sheet(path, rows)
+    patched(
+        path, lambda parts: parts.update({"xl/sharedStrings.xml": parts["xl/sharedStrings.xml"].replace(b"What is it?", b"x" * 1_000_000)})
+    )
+
+
+def long_text_repeated(path: Path) -> None:
+    many = ods_cell("x" * 100_000, more='table:number-columns-repeated="100"')
+    save_ods(path, ods_row(ods_cell("question")) + ods_row(many, more=' table:number-rows-repeated="20000"'))
+
+
+def wide_text(path: Path) -> None:
+    path.write_text("question,b\n" + "a," * 3_000_000 + "\n")
+
+
+def wide_text_over_lines(path: Path) -> None:
+    path.write_text("question,b\n" + '"\n",' * 20_000 + "\n")
+
+
+def empty_lines(path: Path) -> None:
+    path.write_text("question,b\na,b\n" + "\n" * 2_000_000 + "c,d\n")
+
+
+def dictionary(path: Path) -> None:
+    pyarrow.parquet.write_table(pyarrow.table({"question": pyarrow.array(["x" * 1_000_000]).take(pyarrow.array([0] * 1000))}), path)
+
+
+def nested_dictionary(path: Path) -> None:
+    row = [{"role": "user", "content": "x" * 1_000_000}]
+    pyarrow.parquet.write_table(pyarrow.table({"question": ["a"] * 400, "turns": [row] * 400}), path, dictionary_pagesize_limit=1 << 22)
+
+
+def many_parquet_columns(path: Path) -> None:
+    pyarrow.parquet.write_table(pyarrow.table({"question": ["a"], **{f"c{i}": [1] for i in range(16_384)}}), path)
+
+
 ODD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a stray value in the last cell": (stray_value, "reaches over 1,048,576 rows and 16,384 columns"),
     "a stray value among cells without places": (stray_value_without_places, "reaches over 1,048,576 rows"),
@@ -463,6 +505,14 @@ ODD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a million empty formatted rows": (empty_formatted_rows, "read 1"),
     "an .ods with a million repeated empty rows": (repeated_empty_rows, "read 1"),
     "an .ods with one value repeated": (repeated_values, "reaches over 1,048,576 rows"),
+    "an .ods with a long text repeated": (long_text_repeated, "more than can be read"),
+    "one long text in many cells": (one_long_text_in_many_cells, "more than can be read"),
+    "a row of millions of cells": (wide_text, "the row in line 2 has more than 16,384 cells"),
+    "a row of many cells over many lines": (wide_text_over_lines, "has more than 16,384 cells"),
+    "millions of empty lines": (empty_lines, "empty rows one after the other"),
+    "a .parquet of one long text": (dictionary, "times its size"),
+    "a .parquet of one long text in lists": (nested_dictionary, "times its size"),
+    "a .parquet of many columns": (many_parquet_columns, "has 16,385 columns"),
 }
 
 

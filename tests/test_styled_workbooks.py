@@ -15,7 +15,7 @@ from openpyxl.chart import BarChart, Reference
 from python_calamine import CalamineWorkbook
 
 from producer.workbook.reading import read_sheet
-from tests.test_keeping import LISTS, by_openpyxl, by_xlsxwriter, changed, check_lists, keep, parts, repack
+from tests.kept import LISTS, by_openpyxl, by_xlsxwriter, changed, check_lists, keep, parts, repack
 from tests.workbooks import answered, save_workbook, sheet_names, unanswered
 
 MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"

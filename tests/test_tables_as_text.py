@@ -306,3 +306,14 @@ def test_times_that_python_has_not_are_text(tmp_path: Path) -> None:
 
     assert row[0] == "a"
     assert all(isinstance(cell, str) and cell for cell in row[1:])
+
+
+def test_times_within_lists_end_at_microseconds_too(tmp_path: Path) -> None:
+    """pandas writes nanoseconds wherever it can."""
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    kind = pyarrow.list_(pyarrow.struct([("at", pyarrow.timestamp("ns"))]))
+    table = pyarrow.table({"question": ["a", "b"], "log": pyarrow.array([[{"at": 1_700_000_000_000_000_123}], None], kind)})
+    parquet.write_table(table, tmp_path / "in.parquet")
+
+    assert list(read_sheet(tmp_path / "in.parquet").rows()) == [["a", '[{"at": "2023-11-14 22:13:20"}]'], ["b", ""]]

@@ -11,7 +11,7 @@ from workers.contract.errors import WorkbookError
 
 _CHUNK = 1 << 20
 #: Characters of a line, or a cell: longer ones would take all memory.
-LONGEST = 1 << 25
+LONGEST = 1 << 24
 _BYTE_ORDER_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 #: Escape sequences by which JIS changes between its sets of characters.
 _JIS = re.compile(rb"\x1b\$[@B(]|\x1b\([JI]")

@@ -14,6 +14,7 @@ from workers.contract.errors import WorkbookError
 from .cells import Cell, Grid, Stream
 from .charsets import LONGEST, encoding_of, whole_lines
 from .columns import find_question_column
+from .delimited_limits import NarrowLines, refuse_emptiness
 from .headers import find_header_row
 from .quoting import quoted_from_the_start, stands_off
 
@@ -33,12 +34,13 @@ def read_delimited(path: Path, question_column: str | None, header_row: int | No
         sample = file.read(_SAMPLE)
     delimiter = told or _delimiter(path, sample, question_column, header_row)
     lines = partial(quoted_from_the_start, delimiter=delimiter) if stands_off(sample, delimiter) else iter
+    rows = partial(_rows, path, encoding, delimiter, lines, strict=True)
     try:
-        for _ in _rows(path, encoding, delimiter, lines, strict=True):
-            pass
+        refuse_emptiness(path, rows())
     except csv.Error:  # a quotation mark in the middle of a cell: what it means is plain enough
-        return partial(_rows, path, encoding, delimiter, lines, strict=False)
-    return partial(_rows, path, encoding, delimiter, lines, strict=True)
+        rows = partial(_rows, path, encoding, delimiter, lines, strict=False)
+        refuse_emptiness(path, rows())
+    return rows
 
 
 @contextmanager
@@ -55,10 +57,12 @@ def _rows(
     path: Path, encoding: str, delimiter: str, lines: Callable[[Iterator[str]], Iterator[str]], *, strict: bool
 ) -> Iterator[list[Cell]]:
     with _opened(path, encoding) as (file, _):
-        reader = csv.reader(lines(whole_lines(path, file)), delimiter=delimiter, strict=strict)
+        narrow = NarrowLines(path, lines(whole_lines(path, file)), delimiter)
+        reader = csv.reader(narrow, delimiter=delimiter, strict=strict)
         begins = 1
         try:
             for row in reader:
+                narrow.end_row(len(row))
                 yield row  # type: ignore[misc]  # a list of texts, which is nobody else's
                 begins = reader.line_num + 1
         except csv.Error as error:

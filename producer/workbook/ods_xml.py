@@ -69,6 +69,9 @@ class _Tables:
     def _begin(self, name: str) -> None:
         self._name = name
         self._row = self._column = self._rows = self._columns = self._cells = self._filled = 0
+        #: Characters of the cell, of its row and of all rows, each as often as it is repeated.
+        self._length = self._in_row = self._characters = 0
+        self._times = 1
         self._repeated = 1
         self._corrected: dict[tuple[int, int], str] = {}
         self._cell: tuple[int, int, bool] | None = None
@@ -83,10 +86,10 @@ class _Tables:
             return
         elif tag == "table:table-row":
             self._repeated = _count(attributes, "table:number-rows-repeated")
-            self._column = 0
-            self._filled = 0
+            self._column = self._filled = self._in_row = 0
         elif tag in ("table:table-cell", "table:covered-table-cell"):
-            times = _count(attributes, "table:number-columns-repeated")
+            times = self._times = _count(attributes, "table:number-columns-repeated")
+            self._length = len(attributes.get("office:string-value", ""))
             if "office:value-type" in attributes:
                 is_error = attributes.get("calcext:value-type") == "error"
                 if is_error or (attributes["office:value-type"] == "string" and "office:string-value" not in attributes):
@@ -101,19 +104,23 @@ class _Tables:
         if tag == "table:table":
             self._depth -= 1
             if self._depth == 0 and self._name is not None:
-                self.extents[self._name] = Extent(self._rows, self._columns, self._cells, self._corrected)
+                self.extents[self._name] = Extent(self._rows, self._columns, self._cells, 4 * self._characters, self._corrected)
         elif self._depth != 1:
             return
         elif tag == "table:table-row":
             self._row += self._repeated
             self._cells += self._filled * self._repeated
+            self._characters += self._in_row * self._repeated
             self._rows = self._row if self._filled else self._rows
         elif tag in ("table:table-cell", "table:covered-table-cell"):
+            self._in_row += self._length * self._times
+            self._length = 0
             self._correct()
         elif self._cell is not None:
             self._text.end(tag)
 
     def text(self, text: str) -> None:
+        self._length += len(text)
         if self._cell is not None:
             self._text.text(text)
 

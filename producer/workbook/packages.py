@@ -37,7 +37,7 @@ class Package:
         if twice:  # which of them the library takes is its secret
             raise WorkbookError(f"{path} is a damaged workbook: it has two parts of the same name; save it anew in a spreadsheet program")
         unpacked = sum(info.file_size for info in self._parts.values())
-        if unpacked > MAX_UNPACKED or (unpacked > LARGE and unpacked / packed > MAX_RATIO):
+        if is_bomb(unpacked, packed):
             raise WorkbookError(
                 f"{path} would unpack to {unpacked / 2**20:,.0f} MB, {unpacked / packed:,.0f} times its size;"
                 " that is no workbook but a zip bomb"
@@ -46,6 +46,10 @@ class Package:
     def names(self) -> list[str]:
         """Return the names of all parts, in small letters and with slashes: programs do not agree on either."""
         return list(self._parts)
+
+    def size(self, name: str) -> int:
+        """Return the bytes that a part unpacks to, as the directory says."""
+        return self._parts[name].file_size
 
     def chunks(self, name: str) -> Iterator[bytes]:
         """Unpack a part bit by bit. Raises WorkbookError where the directory lied about its size, or it is damaged."""
@@ -85,6 +89,11 @@ class Package:
                         raise WorkbookError(
                             f"{self.path} is a damaged workbook: {name} announces {told[1].decode()} texts and has fewer; save it anew"
                         )
+
+
+def is_bomb(unpacked: int, packed: int) -> bool:
+    """Say whether something unpacks to more than any table of a person does; both in bytes."""
+    return unpacked > MAX_UNPACKED or (unpacked > LARGE and unpacked > MAX_RATIO * packed)
 
 
 def _plain(name: str) -> str:

@@ -2,7 +2,7 @@
 
 import datetime
 import decimal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,74 +12,85 @@ from workers.contract.errors import WorkbookError
 
 from .cells import Cell, EmptyText, Stream, tidy
 from .json_lines import as_cell
+from .parquet_sizes import Pieces, dictionary_columns, refuse_large, rows_at_a_time
 
-#: A small file can hold a billion equal values.
-_MOST_CELLS = 100_000_000
-#: Rows that are unpacked at a time, and bytes that are read at a time of each column.
-_BATCH = 1024
+#: Bytes that are read at a time of each column.
 _BUFFER = 1 << 20
 
 
 def read_parquet(path: Path) -> Stream:
     """Return the columns' names and below them the values. Raises WorkbookError."""
     with _opened(path) as file:
-        shape = file.metadata.num_rows, file.metadata.num_columns
-    if shape[0] * shape[1] > _MOST_CELLS:
-        raise WorkbookError(f"{path} has {shape[0]:,} rows and {shape[1]:,} columns: more than can be read")
-    return partial(_rows, path)
+        refuse_large(path, file.metadata)
+        return partial(_rows, path, dictionary_columns(file), rows_at_a_time(file.metadata))
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path, as_dictionaries: Sequence[str] = ()) -> Iterator[Any]:
     """Open a file so that its columns are read bit by bit: programs write a million rows as one group."""
     try:
-        import pyarrow
+        import pyarrow.compute
         import pyarrow.parquet
     except ImportError as error:
         raise WorkbookError(f"{path} is a Parquet file, which needs pyarrow: pip install 'kotae[parquet]', or save it as .jsonl") from error
     try:
-        with pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER) as file:
+        with pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER, read_dictionary=list(as_dictionaries)) as file:
             yield file
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise WorkbookError(f"{path} is a damaged Parquet file ({(str(error).splitlines() or [''])[0]})") from error
 
 
-def _rows(path: Path) -> Iterator[list[Cell]]:
+def _rows(path: Path, as_dictionaries: Sequence[str], rows: int) -> Iterator[list[Cell]]:
     import pyarrow
 
-    with _opened(path) as file:
+    with _opened(path, as_dictionaries) as file:
         yield list(file.schema_arrow.names)
-        for batch in file.iter_batches(batch_size=_BATCH):
-            for row in zip(*(_cells(pyarrow, column) for column in batch.columns), strict=True):
-                yield list(row)
+        pieces = Pieces(path)
+        for batch in file.iter_batches(batch_size=rows):
+            for piece in pieces.of(pyarrow, batch):
+                for row in zip(*(_cells(pyarrow, column) for column in piece.columns), strict=True):
+                    yield list(row)
 
 
 def _cells(pyarrow: Any, column: Any) -> list[Cell]:
-    values = _values(pyarrow, column)
+    if pyarrow.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type):
-        return ["" if value is None else value or EmptyText() for value in values]
-    return [_cell(value) for value in values]
+        return ["" if value is None else value or EmptyText() for value in column.to_pylist()]
+    return [_cell(value) for value in _values(pyarrow, column)]
 
 
 def _values(pyarrow: Any, column: Any) -> list[Any]:
     """Return a column's values; as text where Python has no such dates, or no such time zone."""
     try:
-        values: list[Any] = _micro(pyarrow, column).to_pylist()
+        values: list[Any] = column.cast(_with_times(pyarrow, column.type, _in_micros), safe=False).to_pylist()
     except (OverflowError, ValueError, KeyError):
-        values = column.cast(pyarrow.string()).to_pylist()
+        values = column.cast(_with_times(pyarrow, column.type, lambda *_: pyarrow.string())).to_pylist()
     return values
 
 
-def _micro(pyarrow: Any, column: Any) -> Any:
+def _with_times(pyarrow: Any, kind: Any, change: Callable[[Any, Any], Any]) -> Any:
+    """Return a type with the times, spans and dates in it changed, at any depth."""
+    of = pyarrow.types
+    if of.is_temporal(kind):
+        return change(pyarrow, kind)
+    if of.is_map(kind):
+        return pyarrow.map_(_with_times(pyarrow, kind.key_type, change), _with_times(pyarrow, kind.item_type, change))
+    if of.is_struct(kind):
+        return pyarrow.struct([field.with_type(_with_times(pyarrow, field.type, change)) for field in kind])
+    if of.is_list(kind) or of.is_large_list(kind):
+        inner = kind.value_field.with_type(_with_times(pyarrow, kind.value_type, change))
+        return pyarrow.list_(inner) if of.is_list(kind) else pyarrow.large_list(inner)
+    return kind
+
+
+def _in_micros(pyarrow: Any, kind: Any) -> Any:
     """Python's times end at microseconds."""
-    kind = column.type
-    if pyarrow.types.is_timestamp(kind) and kind.unit == "ns":
-        return column.cast(pyarrow.timestamp("us", kind.tz), safe=False)
-    if pyarrow.types.is_duration(kind) and kind.unit == "ns":
-        return column.cast(pyarrow.duration("us"), safe=False)
-    if pyarrow.types.is_time64(kind) and kind.unit == "ns":
-        return column.cast(pyarrow.time64("us"), safe=False)
-    return column
+    if getattr(kind, "unit", "") != "ns":
+        return kind
+    if pyarrow.types.is_timestamp(kind):
+        return pyarrow.timestamp("us", kind.tz)
+    return pyarrow.duration("us") if pyarrow.types.is_duration(kind) else pyarrow.time64("us")
 
 
 def _cell(value: Any) -> Cell:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from workers.contract.errors import WorkbookError
 
-from .cell_xml import cell_xml, column_index, column_name, row_number
+from .cell_xml import cell_xml
+from .places import column_index, column_name, row_number
 from .reading import Cell
 from .tags import Piece, Root, Tag, cut, joined, root_of
 from .writing import NARROW, WIDE

@@ -101,20 +101,24 @@ def _read_workbook(path: Path, kind: Format, sheet: str | None, question_column:
         if sheet not in workbook.names:
             raise WorkbookError(f"{path} has no sheet {sheet!r}; it has: {_listed(workbook.names)}")
         return _as_sheet(path, sheet, workbook.stream(sheet), question_column, header_row, workbook.total_rows(sheet))
-    candidates: dict[str, Stream] = {}
-    filled: tuple[str, Stream] | None = None
+    candidates: list[str] = []
+    filled: str | None = None
     for name in workbook.visible:
         stream = workbook.stream(name)
         if filled is None and any(is_filled(cell) for row in stream() for cell in row):
-            filled = (name, stream)
+            filled = name
         headers = _headers(stream, _header_index(stream, question_column, header_row))
         if find_question_column(headers, question_column) is not None and tuple(headers[:4]) != ERRORS_HEADERS[:4]:
-            candidates[name] = stream
+            candidates.append(name)
+        if len(workbook.visible) > 1:  # of several sheets none is held, or together they would take all memory
+            del stream
     if filled is None:
         raise WorkbookError(f"{path} has no visible sheet with anything in it")
     if len(candidates) > 1:
-        raise WorkbookError(f"{path} has questions on {len(candidates)} sheets; choose one with --sheet: {_listed(list(candidates))}")
-    name, stream = next(iter(candidates.items()), filled)
+        raise WorkbookError(f"{path} has questions on {len(candidates)} sheets; choose one with --sheet: {_listed(candidates)}")
+    name = next(iter(candidates), filled)
+    if len(workbook.visible) > 1:
+        stream = workbook.stream(name)
     return _as_sheet(path, name, stream, question_column, header_row, workbook.total_rows(name))
 
 

@@ -10,6 +10,7 @@ from workers.contract.errors import WorkbookError
 
 from .cells import CellError
 from .packages import Package
+from .places import column_number
 
 #: A cell with something in it, as all but a few programs write it; the others' sheets are parsed.
 _CELL = re.compile(rb'<c r="([A-Z]{1,9})([0-9]{1,9})"(?:[^>]*[^/>])?>(?!</c>)')
@@ -19,6 +20,8 @@ _ERROR = re.compile(
     rb'<c r="([A-Z]{1,9})([0-9]{1,9})"[^>]*\st="e"(?:[^>]*[^/>])?>'
     rb"\s*(?:<f[^>]*/>|<f[^>]*>[^<]*</f>)?\s*<v[^>]*>\s*([^<]{1,20}?)\s*</v>"
 )
+#: Bytes of a cell's tags, at least.
+_TAGS = 20
 
 
 class Extent(NamedTuple):
@@ -27,6 +30,8 @@ class Extent(NamedTuple):
     rows: int
     columns: int
     cells: int
+    #: The most bytes that texts can take which stand in the cells themselves.
+    text: int
     #: What the library drops or reads amiss, errors above all, by (row, column) from 0.
     corrected: dict[tuple[int, int], str]
 
@@ -68,25 +73,22 @@ def measure(package: Package, part: str) -> Extent:
     if len(_ANY_CELL.findall(rest)) != len(_PLAIN_CELL.findall(rest)):
         return _measure_slowly(package, part)
     rows, columns, cells = _widen(rest, rows, columns, cells, errors)
-    return Extent(rows, columns, cells, errors)
+    return Extent(rows, columns, cells, _own_text(package, part, cells), errors)
+
+
+def _own_text(package: Package, part: str, cells: int) -> int:
+    return max(package.size(part) - _TAGS * cells, 0)
 
 
 def _widen(text: bytes, rows: int, columns: int, cells: int, errors: dict[tuple[int, int], str]) -> tuple[int, int, int]:
     found = _CELL.findall(text)
     if found:
         rows = max(rows, max(int(row) for _, row in found))
-        columns = max(columns, *map(_column, {letters for letters, _ in found}))
+        columns = max(columns, *(column_number(letters.decode()) for letters in {letters for letters, _ in found}))
     if b't="e"' in text:
         for letters, row, value in _ERROR.findall(text):
-            errors[int(row) - 1, _column(letters) - 1] = CellError(value.decode("ascii", "replace"))
+            errors[int(row) - 1, column_number(letters.decode()) - 1] = CellError(value.decode("ascii", "replace"))
     return rows, columns, cells + len(found)
-
-
-def _column(letters: bytes) -> int:
-    number = 0
-    for letter in letters:
-        number = number * 26 + letter - 64
-    return number
 
 
 class _Slow:
@@ -106,7 +108,7 @@ class _Slow:
             self._column = 0
         elif tag == "c":
             place = re.fullmatch(r"([A-Za-z]+)([0-9]+)", attributes.get("r", ""))
-            self._column = _column(place[1].upper().encode()) if place else self._column + 1
+            self._column = column_number(place[1]) if place else self._column + 1
             self._row = int(place[2]) if place else max(self._row, 1)
             self._error = attributes.get("t") == "e"
         elif tag in ("v", "is"):
@@ -131,7 +133,7 @@ def _measure_slowly(package: Package, part: str) -> Extent:
     parser.buffer_text = True
     parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = slow.begin, slow.end, slow.text
     parse(parser, package, part)
-    return Extent(slow.rows, slow.columns, slow.cells, slow.errors)
+    return Extent(slow.rows, slow.columns, slow.cells, _own_text(package, part, slow.cells), slow.errors)
 
 
 def relations_of(package: Package, folder: str, part: str) -> dict[str, tuple[str, str]]:

@@ -27,12 +27,19 @@ from .cells import Cell, Stream, tidy
 from .formats import Format
 from .ods_xml import measure_ods
 from .packages import Package
+from .shared_texts import shared_text
 from .sheet_xml import Extent, measure, sheet_parts
 from .totals import TotalRow, total_rows
 
-#: calamine lays a sheet out as a full grid, 32 bytes a cell, and ends the process where there is no room. Up to so many cells that
-#: is fine however empty they are, up to so many if a tenth of them hold something, and beyond not at all.
-SPARSE_CELLS, MOST_CELLS = 8_000_000, 50_000_000
+#: calamine lays a sheet out as a full grid, and ends the process where there is no room. Up to so many cells that is fine however empty
+#: they are, and beyond only if a tenth of them hold something.
+SPARSE_CELLS = 8_000_000
+#: Bytes that it takes for a cell of the grid, and for one that holds something, beside its text.
+_GRID_CELL, _FILLED_CELL = 32, 40
+#: Bytes that a sheet may take: a small file so many; a larger one so many times its size, up to so many.
+SHEET_BYTES, _TIMES, _MOST_BYTES = 704 << 20, 16, 3 << 29
+#: Bytes of text that many cells share, each of which gets its own, that need no counting.
+_HARMLESS = 64 << 20
 _MAX_ROWS, _MAX_COLUMNS = 1_048_576, 16_384
 #: What the library says of errors that it does not know, such as #SPILL!.
 _NEW_ERROR = "Unsupported cell error value"
@@ -62,8 +69,10 @@ class Workbook:
             if "meta-inf/manifest.xml" in package.names() and b":encryption-data" in b"".join(package.chunks("meta-inf/manifest.xml")):
                 raise WorkbookError(f"{path} is protected with a password; save a copy without one")
             extents = measure_ods(package)
+            taken = 0
             for name, extent in extents.items():  # calamine lays out all of them at once
-                _refuse_too_wide(path, name, extent)
+                taken += 2 * _bytes(extent)  # once as they are read, and once as a grid
+                _refuse_too_large(path, name, extent, taken)
         try:
             with _named_for(path, kind) as named:
                 calamine = CalamineWorkbook.from_path(str(named))
@@ -79,7 +88,7 @@ class Workbook:
         """Return the rows of a sheet from A1 on. Its cells are in memory as the library has them, and become Python's row by row."""
         extent = self._extent(name)
         if extent is not None:
-            _refuse_too_wide(self._path, name, extent)
+            _refuse_too_large(self._path, name, extent, _bytes(extent))
         with _explaining(self._path, name):
             try:
                 sheet = self._calamine.get_sheet_by_name(name)
@@ -112,7 +121,8 @@ class Workbook:
         part = self._parts.get(name)
         if part is None:
             raise WorkbookError(f"{self._path} is a damaged workbook: there is nothing of sheet {name!r}; save it anew")
-        return measure(self._package, part)
+        extent = measure(self._package, part)
+        return extent._replace(text=extent.text + shared_text(self._package, part, extent.cells, _HARMLESS))
 
 
 def _rows(path: Path, kind: Format, sheet: CalamineSheet, corrected: dict[int, dict[int, str]]) -> Iterator[list[Cell]]:
@@ -135,14 +145,22 @@ def _explaining(path: Path, name: str) -> Iterator[None]:
         raise WorkbookError(f"sheet {name!r} of {path} cannot be read: {_first_line(error)}") from error
 
 
-def _refuse_too_wide(path: Path, name: str, extent: Extent) -> None:
+def _bytes(extent: Extent) -> int:
+    """Return what the library takes for a sheet."""
+    return _GRID_CELL * extent.rows * extent.columns + _FILLED_CELL * extent.cells + extent.text
+
+
+def _refuse_too_large(path: Path, name: str, extent: Extent, taken: int) -> None:
+    """Raise WorkbookError if a sheet is too large; ``taken`` bytes are what it takes with those that are laid out beside it."""
     area = extent.rows * extent.columns
     if extent.rows > _MAX_ROWS or extent.columns > _MAX_COLUMNS:
         raise WorkbookError(f"{path} is a damaged workbook: sheet {name!r} has cells where no sheet has any; save it anew")
-    if area > MOST_CELLS or (area > SPARSE_CELLS and extent.cells * 10 < area):
+    room = min(max(SHEET_BYTES, _TIMES * path.stat().st_size), _MOST_BYTES)
+    if taken > room or (area > SPARSE_CELLS and extent.cells * 10 < area):
         raise WorkbookError(
             f"sheet {name!r} of {path} reaches over {extent.rows:,} rows and {extent.columns:,} columns, with {extent.cells:,} cells that"
-            " hold anything: more than can be read; delete values that stand far away from the others"
+            f" hold anything, {taken / 2**20:,.0f} MB in memory: more than can be read; delete values that stand far away from the others,"
+            " or save the sheet as .csv"
         )
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from workers.contract.errors import WorkbookError
 
-from .cell_xml import column_index, row_number
+from .places import column_index, row_number
 from .tags import Piece, Tag, cut, root_of
 
 #: Kinds of formulas that stand in one cell for an area.

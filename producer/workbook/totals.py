@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from .packages import Package
+from .places import column_number
 from .sheet_xml import elements_of, relations_of
 
 _AREA = re.compile(r"\$?([A-Z]{1,3})\$?[0-9]{1,7}:\$?([A-Z]{1,3})\$?([0-9]{1,7})")
@@ -25,7 +26,7 @@ def total_rows(package: Package, part: str) -> list[TotalRow]:
     tables = [target for kind, target in relations_of(package, folder, f"{folder}/_rels/{name}.rels").values() if kind == "table"]
     roots = [next(iter(elements_of(package, table)), ("", {})) for table in tables]
     areas = [_AREA.fullmatch(attributes.get("ref", "")) for tag, attributes in roots if tag == "table" and _has_totals(attributes)]
-    return [TotalRow(int(area[3]) - 1, _column(area[1]), _column(area[2])) for area in areas if area]
+    return [TotalRow(int(area[3]) - 1, column_number(area[1]) - 1, column_number(area[2]) - 1) for area in areas if area]
 
 
 def totals_of(total_rows: Iterable[TotalRow], columns: Collection[int]) -> frozenset[int]:
@@ -35,10 +36,3 @@ def totals_of(total_rows: Iterable[TotalRow], columns: Collection[int]) -> froze
 
 def _has_totals(attributes: dict[str, str]) -> bool:
     return attributes.get("totalsRowCount", "0") not in ("", "0")
-
-
-def _column(letters: str) -> int:
-    number = 0
-    for letter in letters:
-        number = number * 26 + ord(letter) - 64
-    return number - 1

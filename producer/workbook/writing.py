@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
 from zipfile import ZipFile
 
 import xlsxwriter
@@ -22,6 +21,7 @@ from workers.contract.errors import WorkbookError
 
 from .cells import Cell, CellError, as_text
 from .replacing import check_place, replacing
+from .text_xml import text_xml
 
 #: Excel's limits: UTF-16 units in a cell, rows of a sheet with its header, columns, UTF-16 units in a sheet's name.
 MAX_CELL = 32_767
@@ -36,7 +36,6 @@ KEEPING_FORMAT = (".xlsx", ".xlsm")
 _RECORD_BESIDE = (".csv", ".tsv", ".jsonl")
 _CUT = "… [cut for Excel; the whole text is in the run store]"
 _NO_XML = re.compile("[\ud800-\udfff\ufffe\uffff]")
-_CONTROLS = bytes({*range(32)} - {*b"\t\n"})
 _DATE_FORMATS = {
     datetime.datetime: "yyyy-mm-dd hh:mm:ss",
     datetime.date: "yyyy-mm-dd",
@@ -142,15 +141,6 @@ def cut_for_excel(text: str) -> str:
     return units[: 2 * (MAX_CELL - len(_CUT))].decode("utf-16-le", errors="ignore") + _CUT
 
 
-def escape_controls(text: str) -> str:
-    """Return the text with control characters, and what looks like such an escape already, in Excel's own escapes (``_x001B_``)."""
-    if "_x" not in text and not _has_controls(text):
-        return text
-    # Also where two overlap, or the end of one is about to be made here
-    text = re.sub(r"_(?=x[0-9A-Fa-f]{4}[_\x00-\x08\x0b-\x1f])", "_x005F_", text)
-    return re.sub(r"[\x00-\x08\x0b-\x1f]", lambda match: f"_x{ord(match[0]):04X}_", text)
-
-
 def _is_xml(text: str) -> bool:
     """Say whether XML can hold all characters; much faster than a regular expression, which a workbook of long answers feels."""
     try:
@@ -158,11 +148,6 @@ def _is_xml(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return "\ufffe" not in text and "\uffff" not in text
-
-
-def _has_controls(text: str) -> bool:
-    data = text.encode("utf-8", "surrogatepass")
-    return len(data.translate(None, _CONTROLS)) != len(data)
 
 
 class _LiteralSheet(Worksheet):  # type: ignore[misc]  # XlsxWriter has no types
@@ -173,10 +158,8 @@ class _LiteralSheet(Worksheet):  # type: ignore[misc]  # XlsxWriter has no types
         if not isinstance(cell, CellStringTuple):
             super()._write_cell(row, col, cell)
             return
-        text = escape(escape_controls(cell.string))
-        space = ' xml:space="preserve"' if text[:1].isspace() or text[-1:].isspace() else ""
         place, style = xl_rowcol_to_cell_fast(row, col), cell.format._get_xf_index()
-        self.fh.write(f'<c r="{place}" s="{style}" t="inlineStr"><is><t{space}>{text}</t></is></c>')
+        self.fh.write(f'<c r="{place}" s="{style}" t="inlineStr"><is>{text_xml(cell.string)}</is></c>')
 
     def _xml_number_element(self, number: float, attributes: Sequence[tuple[str, str]] = ()) -> None:
         super()._xml_number_element(_Exact(number), attributes)
