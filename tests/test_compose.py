@@ -1,7 +1,6 @@
 """The fleet that compose/ describes, its commands started by hand in the same order and with the same environment.
 
-In a network of their own, so with the same ports. What stands in for the containers: paths are those on this machine, Redis is Debian's
-(Valkey's server there, too), and Grafana is left out.
+In a network of their own, so with the same ports. machines.py says what stands in for the containers; Grafana is left out.
 """
 
 import json
@@ -20,35 +19,27 @@ import psutil
 import pytest
 import yaml
 
-from tests.conftest import PATIENCE, eventually, make_workbook
+from tests.conftest import eventually, make_workbook
+from tests.machines import COMPOSE, PROGRAMS, ROOT, Machine, make_secrets
 
-ROOT = Path(__file__).parent.parent
-COMPOSE = ROOT / "compose"
 HUB = "10.9.9.1"
 SERVICES = ["broker", "flower", "prometheus", "metrics", "worker"]
 
 needs = pytest.mark.skipif(
-    not all(map(shutil.which, ("redis-server", "redis-cli", "prometheus", "openssl", "ip", "ss", "nsenter", "unshare", "wget", "curl"))),
+    not all(map(shutil.which, (*PROGRAMS, "prometheus", "ss", "nsenter", "wget", "curl"))),
     reason="redis-server, Prometheus, openssl, iproute2, wget or curl is not installed",
 )
 
 
-class Fleet:
-    """The services of a hub and a GPU machine as processes in one network namespace."""
+class Fleet(Machine):
+    """A hub and a GPU machine in one network namespace of their own."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.compose = folder, folder / "compose"
-        shutil.copytree(COMPOSE, self.compose)
-        self.variables = {"KOTAE_HUB": HUB, "KOTAE_HOST": "gpu1", "KOTAE_MODEL": "none", "KOTAE_NAME": "phi", "KOTAE_ENGINE": "echo"}
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
-        run = {"check": True, "cwd": self.compose, "stdout": subprocess.DEVNULL}
-        subprocess.run(["./secrets.sh"], **run)  # type: ignore[call-overload]
-        subprocess.run(["./certificates.sh", "tls", f"hub,broker,{HUB}", "gpu1"], **run)  # type: ignore[call-overload]
-        (self.compose / "workers" / "workers.yaml").write_text(json.dumps([{"targets": ["gpu1:9465"]}]).replace("gpu1", "127.0.0.1"))
-        self._files = [yaml.safe_load((self.compose / f"{name}.yaml").read_text()) for name in ("hub", "worker", "producer")]
-        self.services = {name: service for file in self._files for name, service in file["services"].items()}
+        variables = {"KOTAE_HUB": HUB, "KOTAE_HOST": "gpu1", "KOTAE_MODEL": "none", "KOTAE_NAME": "phi", "KOTAE_ENGINE": "echo"}
         self._network = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
-        self._enter = ["nsenter", f"--net=/proc/{self._network.pid}/ns/net"]
+        super().__init__(folder, ["nsenter", f"--net=/proc/{self._network.pid}/ns/net"], **variables)
+        make_secrets(self.compose, f"hub,broker,{HUB}", "gpu1")
+        (self.compose / "workers" / "workers.yaml").write_text(json.dumps([{"targets": ["127.0.0.1:9465"]}]))
 
     def open_network(self) -> None:
         """Wait for the namespace; skips where the kernel does not let us have one."""
@@ -60,73 +51,10 @@ class Fleet:
         self.do("ip", "link", "set", "lo", "up")
         self.do("ip", "address", "add", f"{HUB}/32", "dev", "lo")
 
-    def do(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the fleet's network."""
-        return subprocess.run([*self._enter, *command], env=self._base() | environment, capture_output=True, text=True, timeout=PATIENCE)
-
-    def start(self, name: str) -> None:
-        """Start a service as its file says."""
-        if name == "broker":  # its file holds paths, too
-            path = self.compose / "broker.conf"
-            path.write_text(self.here(name, path.read_text()))
-        service = self.services[name]
-        command = [self.here(name, part) for part in service.get("command", [])]
-        command = {"worker": [sys.executable, "-m", "workers"], "prometheus": ["prometheus"]}.get(name, []) + command
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self.running[name] = subprocess.Popen(
-                [*self._enter, *command], env=self.environment(name), stdout=log, stderr=log, stdin=subprocess.DEVNULL
-            )
-
-    def environment(self, name: str) -> dict[str, str]:
-        """The environment of a service, and nothing else of ours."""
-        given = self.services[name].get("environment", {})
-        return self._base() | {key: self.here(name, text) for key, text in given.items()}
-
-    def is_healthy(self, name: str) -> bool:
-        """Run the service's own health check."""
-        kind, *command = self.services[name]["healthcheck"]["test"]
-        assert kind in ("CMD", "CMD-SHELL")
-        words = [self.here(name, part) for part in command]
-        shell = ["sh", "-c", *words] if kind == "CMD-SHELL" else words
-        return self.do(*shell, **self.environment(name)).returncode == 0
-
-    def here(self, name: str, text: str) -> str:
-        """Return a text of a compose file as compose gives it to a service, with the paths of this machine."""
-        text = self._filled(text)
-        mounts = {f"/run/secrets/{secret}": f"./secrets/{secret}" for secret in self.services[name].get("secrets", [])}
-        for volume in self.services[name].get("volumes", []):
-            source, target, *_ = self._filled(volume).split(":")
-            mounts[target] = source
-        root = self.folder / "roots" / name
-        for target, source in sorted(mounts.items(), key=lambda mount: -len(mount[0])):
-            self._mount(root / target[1:], self.compose / source if source.startswith("./") else self.folder / "volumes" / source)
-            text = re.sub(rf"(?<![\w./]){re.escape(target)}(?=[/\s\"';)]|$)", f"{root}{target}", text)
-        if name == "prometheus":
-            text = text.replace("=/etc/prometheus", f"={root}/etc/prometheus")
-        return text.replace("@broker:", "@127.0.0.1:").replace("valkey-", "redis-")
-
-    def _filled(self, text: str) -> str:
-        filled = re.sub(r"\$\{(\w+):?[-?]?((?:[^{}]|\{\})*)\}", lambda found: self.variables.get(found[1], found[2]), text)
-        return filled.replace("$$", "$")
-
-    def _mount(self, target: Path, source: Path) -> None:
-        if not target.is_symlink():
-            if not source.exists():  # a volume
-                source.mkdir(parents=True)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(source)
-
     def close(self) -> None:
-        for process in self.running.values():
-            process.terminate()
-        for process in self.running.values():
-            process.wait(PATIENCE)
+        super().close()
         self._network.kill()
         self._network.wait()
-
-    def _base(self) -> dict[str, str]:
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        return {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(self.folder)}
 
 
 @pytest.fixture(scope="module")
@@ -137,9 +65,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         fleet.open_network()
         for name in SERVICES:
             fleet.start(name)
-            if "healthcheck" in fleet.services[name]:
-                eventually(lambda name=name: fleet.running[name].poll() is not None or fleet.is_healthy(name))
-            assert fleet.running[name].poll() is None, (fleet.folder / f"{name}.log").read_text()
+            fleet.wait_for(name)
         yield fleet
     finally:
         fleet.close()

@@ -19,6 +19,7 @@ from redis.retry import Retry
 from .errors import BrokerError, BrokerFull, BrokerUnreachable
 from .messages import parse_task_id as parse_task_id
 from .messages import task_id as task_id
+from .tls import speaks_tls
 
 #: Connections that the threads of a worker share.
 PATIENT_CONNECTIONS = 32
@@ -190,8 +191,15 @@ def connect(settings: BrokerSettings, *, patient: bool = False) -> "redis.Redis"
     """
     options: dict[str, Any] = {"socket_connect_timeout": 5, "socket_timeout": 30, "socket_keepalive": True, "health_check_interval": 25}
     with explaining(settings):
-        with redis.Redis.from_url(settings.url(), **options) as first:
-            first.ping()
+        try:
+            with redis.Redis.from_url(settings.url(), **options) as first:
+                first.ping()
+        except redis.exceptions.ConnectionError as error:  # to who does not speak TLS, a server that does only hangs up
+            url = settings.url()
+            if url.startswith("rediss:") or isinstance(error, redis.exceptions.AuthenticationError) or not speaks_tls(url):
+                raise
+            how = "write rediss://.../0?ssl_cert_reqs=required&ssl_ca_certs=FILE"
+            raise BrokerUnreachable(f"the broker at {settings.masked()} speaks TLS: {how}") from error
         if not patient:
             client: redis.Redis = redis.Redis.from_url(settings.url(), **options)
             return client
