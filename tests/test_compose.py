@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -51,6 +52,10 @@ class Fleet(Machine):
         self.do("ip", "link", "set", "lo", "up")
         self.do("ip", "address", "add", f"{HUB}/32", "dev", "lo")
 
+    def get(self, url: str, *options: str) -> str:
+        """A page, as one gets it on this machine; empty if one does not."""
+        return self.do("curl", "--silent", "--globoff", "--fail", "--location", *options, url).stdout
+
     def close(self) -> None:
         super().close()
         self._network.kill()
@@ -71,19 +76,22 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         fleet.close()
 
 
-@needs
-def test_a_producer_is_answered_and_prometheus_sees_it(fleet: Fleet, tmp_path: Path) -> None:
-    """TLS and passwords on the whole way, as in the files."""
-    make_workbook(tmp_path / "q.xlsx", ["one", "two", "three"])
-    out = tmp_path / "out.xlsx"
-    environment = fleet.environment("producer") | {"KOTAE_HOME": str(tmp_path / "home")}
-
-    finished = fleet.do(
-        sys.executable, "-m", "producer.cli", "run", str(tmp_path / "q.xlsx"), "--model", "phi", "-o", str(out), **environment
-    )
-
+@pytest.fixture(scope="module")
+def answered(fleet: Fleet) -> tuple[Path, str]:
+    """A folder with the workbook of a run and its store, and what the command said."""
+    folder = fleet.folder / "laptop"
+    folder.mkdir()
+    book = make_workbook(folder / "q.xlsx", ["one", "two", "three"])
+    command = [sys.executable, "-m", "producer.cli", "run", str(book), "--model", "phi", "-o", str(folder / "out.xlsx")]
+    finished = fleet.do(*command, **fleet.environment("producer") | {"KOTAE_HOME": str(folder / "home")})
     assert finished.returncode == 0, finished.stderr
-    assert out.exists()
+    return folder, _said(finished)
+
+
+@needs
+def test_a_producer_is_answered_and_prometheus_sees_it(fleet: Fleet, answered: tuple[Path, str]) -> None:
+    """TLS and passwords on the whole way, as in the files."""
+    assert (answered[0] / "out.xlsx").exists()
     query = "http://127.0.0.1:9090/api/v1/query?query="
     assert eventually(lambda: seen(fleet, query + 'kotae_rows_total{outcome="answered"}') == ["3"])
     assert eventually(lambda: seen(fleet, query + "kotae_workers") == ["1"])
@@ -101,7 +109,9 @@ def test_only_what_the_docs_list_listens(fleet: Fleet) -> None:
     lines = fleet.do("ss", "--listening", "--tcp", "--numeric", "--no-header").stdout.splitlines()
 
     listening = {line.split()[3] for line in lines}
+    listed = (ROOT / "docs" / "fleet.md").read_text().partition("## What listens")[2].partition("\n## ")[0]
 
+    assert {one.rpartition(":")[2] for one in listening} <= set(re.findall(r"\b\d{4}\b", listed))
     assert {one.rpartition(":")[2] for one in listening if not one.startswith("127.0.0.1:")} == {"6379", "5555", "9465"}
     assert {one for one in listening if one.startswith("127.0.0.1:")} == {"127.0.0.1:9090", "127.0.0.1:9464"}
     for name in ("hub", "worker"):
@@ -137,15 +147,37 @@ def test_nobody_comes_in_without_the_password(fleet: Fleet) -> None:
 
 
 @needs
-def test_no_password_is_told(fleet: Fleet) -> None:
-    """Neither in the process list nor in any log."""
+def test_no_password_is_told(fleet: Fleet, answered: tuple[Path, str]) -> None:
+    """Not in the process list, in a log, on a page of Flower or of metrics, in a run's store or workbook."""
     passwords = [path.read_text().strip() for path in (fleet.compose / "secrets").glob("*-password")]
-    logs = "".join((fleet.folder / f"{name}.log").read_text() for name in SERVICES)
-    arguments = "".join(" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
+    folder, said = answered
+    (task, *_) = eventually(lambda: json.loads(flower(fleet, "api/tasks") or "{}"))
+    (worker,) = eventually(lambda: json.loads(flower(fleet, "api/workers?refresh=1") or "{}"))
+    with zipfile.ZipFile(folder / "out.xlsx") as workbook:
+        told = {f"out.xlsx/{name}": workbook.read(name) for name in workbook.namelist()}
+    told |= {str(path): path.read_bytes() for path in (folder / "home").rglob("*") if path.is_file()}
+    told |= {f"log of {name}": fleet.log(name).read_bytes() for name in SERVICES} | {"what the command said": said.encode()}
+    settings = f"worker/{worker}?refresh=1"  # there once the worker has told all of them to Flower
+    told["Flower: a worker's settings"] = eventually(lambda: "broker_url" in (page := flower(fleet, settings)) and page).encode()
+    pages = ["", "workers", "tasks", f"task/{task}", "broker", "api/workers", "api/tasks", "metrics"]
+    told |= {f"Flower: /{page}": flower(fleet, page).encode() for page in pages}
+    mine = fleet.compose / "tls" / "hub"
+    told["worker's metrics"] = fleet.get("https://127.0.0.1:9465/metrics", *_as_client(mine)).encode()
+    told["broker's metrics"] = fleet.get("http://127.0.0.1:9464/metrics").encode()
+    told["Prometheus"] = fleet.get("http://127.0.0.1:9090/api/v1/status/config").encode()
+    told["process list"] = "".join(" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])).encode()
 
     assert len(passwords) == 4
-    assert "redis-server" in arguments
-    assert not [word for word in passwords if word in logs or word in arguments]
+    assert [what for what, content in told.items() if not content and not what.startswith("log of")] == []
+    assert b"redis-server" in told["process list"]
+    assert any(path.endswith(".sqlite") for path in told)
+    assert not {what for what, content in told.items() for word in passwords if word.encode() in content}
+
+
+def flower(fleet: Fleet, page: str) -> str:
+    """A page of Flower for who has its password."""
+    password = (fleet.compose / "secrets" / "flower-password").read_text().strip()
+    return fleet.get(f"http://127.0.0.1:5555/{page}", "--netrc-file", _netrc(fleet.folder / "netrc", password))
 
 
 def test_compose_itself_reads_the_files() -> None:
@@ -194,6 +226,15 @@ def test_the_images_are_made_of_files_that_there_are() -> None:
     assert {target for target in re.findall(r"target: (\w+)", "".join(f.read_text() for f in COMPOSE.glob("*.yaml")))} <= set(
         re.findall(r" AS (\w+)$", recipe, re.M)
     )
+
+
+def _netrc(path: Path, password: str) -> str:
+    path.write_text(f"machine 127.0.0.1 login kotae password {password}")
+    return str(path)
+
+
+def _as_client(tls: Path) -> list[str]:
+    return ["--cacert", str(tls / "ca.pem"), "--cert", str(tls / "cert.pem"), "--key", str(tls / "key.pem")]
 
 
 def _said(finished: subprocess.CompletedProcess[str]) -> str:
