@@ -157,6 +157,11 @@ def lease_key(run_id: str) -> str:
     return f"kotae.lease.{run_id}"
 
 
+def chosen_key(queue: str) -> str:
+    """Return the key that is there while a run feeds this queue: further runs choose other ones, though it may be empty at the moment."""
+    return f"kotae.chosen.{queue}"
+
+
 def presence_key(served_name: str, worker: str) -> str:
     """Return where a worker says that it lives."""
     return f"kotae.presence.{served_name}.{worker}"
