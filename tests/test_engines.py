@@ -298,7 +298,7 @@ def test_an_engine_in_a_process_of_its_own_tells_how_full_its_cache_is(synchrono
     assert eventually(lambda: 0 < usage()[0] <= 1)
     for future in running:
         future.cancel()
-    assert eventually(lambda: usage() == [0])
+    assert eventually(lambda: usage()[0] < 0.01)
 
 
 def test_an_aborted_row_stops_generating(vllm: Bench) -> None:
