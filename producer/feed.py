@@ -90,6 +90,7 @@ class Feeder:
             if now - looked_up > _LOOK_UP:
                 if not lease.renew():
                     self._look_at_what_is_there()  # Redis may have forgotten, or another producer may have been here
+                self._transport.hold_queue(self._store.manifest)
                 if self._transport.generation(self._store.manifest.run_id) > self._store.manifest.generation:
                     self._say("the run was cancelled")
                     self._give_up()

@@ -15,7 +15,7 @@ from redis.exceptions import LockError
 from redis.lock import Lock
 
 from workers.contract import broker
-from workers.contract.errors import BrokerError, BrokerUnreachable, UserError
+from workers.contract.errors import BrokerError, BrokerFull, BrokerUnreachable, UserError
 from workers.contract.messages import ModelIdentity, Presence
 
 from .manifest import Manifest
@@ -105,14 +105,23 @@ class Transport:
         """Return the queue that a run keeps to or, if that is none for it any more, the one on which it waits least.
 
         A run that asks for priority, or no longer does, changes its queue; so does one that an earlier contract version began.
-        Runs that find several empty queues spread over them.
+        Queues that another run has chosen lately are taken last, so that runs that start at the same moment do not share one.
         """
         names = broker.queue_names_for(manifest.served_name, priority=manifest.priority)
         if manifest.queue in names:
             return manifest.queue
         lengths = self.queue_lengths(names)
         first = int(manifest.run_id, 16) % len(names)
-        return min(names[first:] + names[:first], key=lambda name: lengths[name])
+        shortest = sorted(names[first:] + names[:first], key=lambda name: lengths[name])
+        with broker.explaining(self.settings):
+            free = (name for name in shortest if self.redis.set(broker.chosen_key(name), manifest.run_id, nx=True, ex=LEASE))
+            return next(free, shortest[0])
+
+    def hold_queue(self, manifest: Manifest) -> None:
+        """Have further runs choose other queues than this run's, for as long as a lease holds."""
+        if manifest.queue is not None:
+            with contextlib.suppress(BrokerFull), broker.explaining(self.settings):
+                self.redis.set(broker.chosen_key(manifest.queue), manifest.run_id, ex=LEASE)
 
     def generation(self, run_id: str) -> int:
         """Return the generation in which a run asks by now, as far as this Redis knows; workers pass over earlier ones."""

@@ -46,7 +46,8 @@ class OneEngine(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         if any(part in nodeid for part in ("test_engines", "test_vllm", "test_unsloth")):
             return "vllm"
-        return "chaos" if "tests/chaos" in nodeid or "test_compose" in nodeid else nodeid  # both make networks
+        makes_networks = any(part in nodeid for part in ("tests/chaos", "test_compose", "test_hosts"))
+        return "chaos" if makes_networks else nodeid
 
 
 @pytest.hookimpl(optionalhook=True)

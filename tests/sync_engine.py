@@ -40,7 +40,8 @@ class FailingEngine:
 
     def __init__(self) -> None:
         self.rows: list[str] = []
-        self.engine_core = self.scheduler = self
+        self.engine_core = self.scheduler = self.kv_cache_manager = self
+        self.usage = 0.0
         self.vllm_config = self.model_config = self.scheduler_config = self
         self.max_model_len, self.dtype, self.quantization, self.max_num_seqs = 64, "float32", None, 4
 

@@ -1,7 +1,6 @@
 """The fleet that compose/ describes, its commands started by hand in the same order and with the same environment.
 
-In a network of their own, so with the same ports. What stands in for the containers: paths are those on this machine, Redis is Debian's
-(Valkey's server there, too), and Grafana is left out.
+In a network of their own, so with the same ports. machines.py says what stands in for the containers; Grafana is left out.
 """
 
 import json
@@ -11,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -20,35 +20,27 @@ import psutil
 import pytest
 import yaml
 
-from tests.conftest import PATIENCE, eventually, make_workbook
+from tests.conftest import eventually, make_workbook
+from tests.machines import COMPOSE, PROGRAMS, ROOT, Machine, make_secrets
 
-ROOT = Path(__file__).parent.parent
-COMPOSE = ROOT / "compose"
 HUB = "10.9.9.1"
 SERVICES = ["broker", "flower", "prometheus", "metrics", "worker"]
 
 needs = pytest.mark.skipif(
-    not all(map(shutil.which, ("redis-server", "redis-cli", "prometheus", "openssl", "ip", "ss", "nsenter", "unshare", "wget", "curl"))),
+    not all(map(shutil.which, (*PROGRAMS, "prometheus", "ss", "nsenter", "wget", "curl"))),
     reason="redis-server, Prometheus, openssl, iproute2, wget or curl is not installed",
 )
 
 
-class Fleet:
-    """The services of a hub and a GPU machine as processes in one network namespace."""
+class Fleet(Machine):
+    """A hub and a GPU machine in one network namespace of their own."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.compose = folder, folder / "compose"
-        shutil.copytree(COMPOSE, self.compose)
-        self.variables = {"KOTAE_HUB": HUB, "KOTAE_HOST": "gpu1", "KOTAE_MODEL": "none", "KOTAE_NAME": "phi", "KOTAE_ENGINE": "echo"}
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
-        run = {"check": True, "cwd": self.compose, "stdout": subprocess.DEVNULL}
-        subprocess.run(["./secrets.sh"], **run)  # type: ignore[call-overload]
-        subprocess.run(["./certificates.sh", "tls", f"hub,broker,{HUB}", "gpu1"], **run)  # type: ignore[call-overload]
-        (self.compose / "workers" / "workers.yaml").write_text(json.dumps([{"targets": ["gpu1:9465"]}]).replace("gpu1", "127.0.0.1"))
-        self._files = [yaml.safe_load((self.compose / f"{name}.yaml").read_text()) for name in ("hub", "worker", "producer")]
-        self.services = {name: service for file in self._files for name, service in file["services"].items()}
+        variables = {"KOTAE_HUB": HUB, "KOTAE_HOST": "gpu1", "KOTAE_MODEL": "none", "KOTAE_NAME": "phi", "KOTAE_ENGINE": "echo"}
         self._network = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
-        self._enter = ["nsenter", f"--net=/proc/{self._network.pid}/ns/net"]
+        super().__init__(folder, ["nsenter", f"--net=/proc/{self._network.pid}/ns/net"], **variables)
+        make_secrets(self.compose, f"hub,broker,{HUB}", "gpu1")
+        (self.compose / "workers" / "workers.yaml").write_text(json.dumps([{"targets": ["127.0.0.1:9465"]}]))
 
     def open_network(self) -> None:
         """Wait for the namespace; skips where the kernel does not let us have one."""
@@ -60,73 +52,14 @@ class Fleet:
         self.do("ip", "link", "set", "lo", "up")
         self.do("ip", "address", "add", f"{HUB}/32", "dev", "lo")
 
-    def do(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the fleet's network."""
-        return subprocess.run([*self._enter, *command], env=self._base() | environment, capture_output=True, text=True, timeout=PATIENCE)
-
-    def start(self, name: str) -> None:
-        """Start a service as its file says."""
-        if name == "broker":  # its file holds paths, too
-            path = self.compose / "broker.conf"
-            path.write_text(self.here(name, path.read_text()))
-        service = self.services[name]
-        command = [self.here(name, part) for part in service.get("command", [])]
-        command = {"worker": [sys.executable, "-m", "workers"], "prometheus": ["prometheus"]}.get(name, []) + command
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self.running[name] = subprocess.Popen(
-                [*self._enter, *command], env=self.environment(name), stdout=log, stderr=log, stdin=subprocess.DEVNULL
-            )
-
-    def environment(self, name: str) -> dict[str, str]:
-        """The environment of a service, and nothing else of ours."""
-        given = self.services[name].get("environment", {})
-        return self._base() | {key: self.here(name, text) for key, text in given.items()}
-
-    def is_healthy(self, name: str) -> bool:
-        """Run the service's own health check."""
-        kind, *command = self.services[name]["healthcheck"]["test"]
-        assert kind in ("CMD", "CMD-SHELL")
-        words = [self.here(name, part) for part in command]
-        shell = ["sh", "-c", *words] if kind == "CMD-SHELL" else words
-        return self.do(*shell, **self.environment(name)).returncode == 0
-
-    def here(self, name: str, text: str) -> str:
-        """Return a text of a compose file as compose gives it to a service, with the paths of this machine."""
-        text = self._filled(text)
-        mounts = {f"/run/secrets/{secret}": f"./secrets/{secret}" for secret in self.services[name].get("secrets", [])}
-        for volume in self.services[name].get("volumes", []):
-            source, target, *_ = self._filled(volume).split(":")
-            mounts[target] = source
-        root = self.folder / "roots" / name
-        for target, source in sorted(mounts.items(), key=lambda mount: -len(mount[0])):
-            self._mount(root / target[1:], self.compose / source if source.startswith("./") else self.folder / "volumes" / source)
-            text = re.sub(rf"(?<![\w./]){re.escape(target)}(?=[/\s\"';)]|$)", f"{root}{target}", text)
-        if name == "prometheus":
-            text = text.replace("=/etc/prometheus", f"={root}/etc/prometheus")
-        return text.replace("@broker:", "@127.0.0.1:").replace("valkey-", "redis-")
-
-    def _filled(self, text: str) -> str:
-        filled = re.sub(r"\$\{(\w+):?[-?]?((?:[^{}]|\{\})*)\}", lambda found: self.variables.get(found[1], found[2]), text)
-        return filled.replace("$$", "$")
-
-    def _mount(self, target: Path, source: Path) -> None:
-        if not target.is_symlink():
-            if not source.exists():  # a volume
-                source.mkdir(parents=True)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(source)
+    def get(self, url: str, *options: str) -> str:
+        """A page, as one gets it on this machine; empty if one does not."""
+        return self.do("curl", "--silent", "--globoff", "--fail", "--location", *options, url).stdout
 
     def close(self) -> None:
-        for process in self.running.values():
-            process.terminate()
-        for process in self.running.values():
-            process.wait(PATIENCE)
+        super().close()
         self._network.kill()
         self._network.wait()
-
-    def _base(self) -> dict[str, str]:
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        return {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(self.folder)}
 
 
 @pytest.fixture(scope="module")
@@ -137,27 +70,28 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         fleet.open_network()
         for name in SERVICES:
             fleet.start(name)
-            if "healthcheck" in fleet.services[name]:
-                eventually(lambda name=name: fleet.running[name].poll() is not None or fleet.is_healthy(name))
-            assert fleet.running[name].poll() is None, (fleet.folder / f"{name}.log").read_text()
+            fleet.wait_for(name)
         yield fleet
     finally:
         fleet.close()
 
 
-@needs
-def test_a_producer_is_answered_and_prometheus_sees_it(fleet: Fleet, tmp_path: Path) -> None:
-    """TLS and passwords on the whole way, as in the files."""
-    make_workbook(tmp_path / "q.xlsx", ["one", "two", "three"])
-    out = tmp_path / "out.xlsx"
-    environment = fleet.environment("producer") | {"KOTAE_HOME": str(tmp_path / "home")}
-
-    finished = fleet.do(
-        sys.executable, "-m", "producer.cli", "run", str(tmp_path / "q.xlsx"), "--model", "phi", "-o", str(out), **environment
-    )
-
+@pytest.fixture(scope="module")
+def answered(fleet: Fleet) -> tuple[Path, str]:
+    """A folder with the workbook of a run and its store, and what the command said."""
+    folder = fleet.folder / "laptop"
+    folder.mkdir()
+    book = make_workbook(folder / "q.xlsx", ["one", "two", "three"])
+    command = [sys.executable, "-m", "producer.cli", "run", str(book), "--model", "phi", "-o", str(folder / "out.xlsx")]
+    finished = fleet.do(*command, **fleet.environment("producer") | {"KOTAE_HOME": str(folder / "home")})
     assert finished.returncode == 0, finished.stderr
-    assert out.exists()
+    return folder, _said(finished)
+
+
+@needs
+def test_a_producer_is_answered_and_prometheus_sees_it(fleet: Fleet, answered: tuple[Path, str]) -> None:
+    """TLS and passwords on the whole way, as in the files."""
+    assert (answered[0] / "out.xlsx").exists()
     query = "http://127.0.0.1:9090/api/v1/query?query="
     assert eventually(lambda: seen(fleet, query + 'kotae_rows_total{outcome="answered"}') == ["3"])
     assert eventually(lambda: seen(fleet, query + "kotae_workers") == ["1"])
@@ -175,7 +109,9 @@ def test_only_what_the_docs_list_listens(fleet: Fleet) -> None:
     lines = fleet.do("ss", "--listening", "--tcp", "--numeric", "--no-header").stdout.splitlines()
 
     listening = {line.split()[3] for line in lines}
+    listed = (ROOT / "docs" / "fleet.md").read_text().partition("## What listens")[2].partition("\n## ")[0]
 
+    assert {one.rpartition(":")[2] for one in listening} <= set(re.findall(r"\b\d{4}\b", listed))
     assert {one.rpartition(":")[2] for one in listening if not one.startswith("127.0.0.1:")} == {"6379", "5555", "9465"}
     assert {one for one in listening if one.startswith("127.0.0.1:")} == {"127.0.0.1:9090", "127.0.0.1:9464"}
     for name in ("hub", "worker"):
@@ -211,15 +147,37 @@ def test_nobody_comes_in_without_the_password(fleet: Fleet) -> None:
 
 
 @needs
-def test_no_password_is_told(fleet: Fleet) -> None:
-    """Neither in the process list nor in any log."""
+def test_no_password_is_told(fleet: Fleet, answered: tuple[Path, str]) -> None:
+    """Not in the process list, in a log, on a page of Flower or of metrics, in a run's store or workbook."""
     passwords = [path.read_text().strip() for path in (fleet.compose / "secrets").glob("*-password")]
-    logs = "".join((fleet.folder / f"{name}.log").read_text() for name in SERVICES)
-    arguments = "".join(" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
+    folder, said = answered
+    (task, *_) = eventually(lambda: json.loads(flower(fleet, "api/tasks") or "{}"))
+    (worker,) = eventually(lambda: json.loads(flower(fleet, "api/workers?refresh=1") or "{}"))
+    with zipfile.ZipFile(folder / "out.xlsx") as workbook:
+        told = {f"out.xlsx/{name}": workbook.read(name) for name in workbook.namelist()}
+    told |= {str(path): path.read_bytes() for path in (folder / "home").rglob("*") if path.is_file()}
+    told |= {f"log of {name}": fleet.log(name).read_bytes() for name in SERVICES} | {"what the command said": said.encode()}
+    settings = f"worker/{worker}?refresh=1"  # there once the worker has told all of them to Flower
+    told["Flower: a worker's settings"] = eventually(lambda: "broker_url" in (page := flower(fleet, settings)) and page).encode()
+    pages = ["", "workers", "tasks", f"task/{task}", "broker", "api/workers", "api/tasks", "metrics"]
+    told |= {f"Flower: /{page}": flower(fleet, page).encode() for page in pages}
+    mine = fleet.compose / "tls" / "hub"
+    told["worker's metrics"] = fleet.get("https://127.0.0.1:9465/metrics", *_as_client(mine)).encode()
+    told["broker's metrics"] = fleet.get("http://127.0.0.1:9464/metrics").encode()
+    told["Prometheus"] = fleet.get("http://127.0.0.1:9090/api/v1/status/config").encode()
+    told["process list"] = "".join(" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])).encode()
 
     assert len(passwords) == 4
-    assert "redis-server" in arguments
-    assert not [word for word in passwords if word in logs or word in arguments]
+    assert [what for what, content in told.items() if not content and not what.startswith("log of")] == []
+    assert b"redis-server" in told["process list"]
+    assert any(path.endswith(".sqlite") for path in told)
+    assert not {what for what, content in told.items() for word in passwords if word.encode() in content}
+
+
+def flower(fleet: Fleet, page: str) -> str:
+    """A page of Flower for who has its password."""
+    password = (fleet.compose / "secrets" / "flower-password").read_text().strip()
+    return fleet.get(f"http://127.0.0.1:5555/{page}", "--netrc-file", _netrc(fleet.folder / "netrc", password))
 
 
 def test_compose_itself_reads_the_files() -> None:
@@ -268,6 +226,15 @@ def test_the_images_are_made_of_files_that_there_are() -> None:
     assert {target for target in re.findall(r"target: (\w+)", "".join(f.read_text() for f in COMPOSE.glob("*.yaml")))} <= set(
         re.findall(r" AS (\w+)$", recipe, re.M)
     )
+
+
+def _netrc(path: Path, password: str) -> str:
+    path.write_text(f"machine 127.0.0.1 login kotae password {password}")
+    return str(path)
+
+
+def _as_client(tls: Path) -> list[str]:
+    return ["--cacert", str(tls / "ca.pem"), "--cert", str(tls / "cert.pem"), "--key", str(tls / "key.pem")]
 
 
 def _said(finished: subprocess.CompletedProcess[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import eventually, question
+from workers import metrics
 from workers.answering import answer_question
 from workers.contract.errors import UserError
 from workers.contract.messages import Answer, ChatMessage, Outcome, Question, ReplyFormat
@@ -283,6 +284,21 @@ def unfinished(vllm: Bench) -> int:
     if hasattr(engine, "unfinished"):
         return int(engine.unfinished)
     return int(engine._engine.output_processor.get_num_unfinished_requests())
+
+
+def test_an_engine_in_a_process_of_its_own_tells_how_full_its_cache_is(synchronous: Bench) -> None:
+    """Under vLLM's own name, so that the same panel shows it; where vLLM serves metrics itself, it would be there twice."""
+    counts = metrics._EngineCounts()
+    counts.watched = synchronous.engine
+
+    def usage() -> list[float]:
+        return [sample.value for family in counts.collect() for sample in family.samples if sample.name == "vllm:kv_cache_usage_perc"]
+
+    running = [synchronous.begin(question("story", row=row, max_tokens=1500, ignore_eos=True)) for row in range(8)]
+    assert eventually(lambda: 0 < usage()[0] <= 1)
+    for future in running:
+        future.cancel()
+    assert eventually(lambda: usage()[0] < 0.01)
 
 
 def test_an_aborted_row_stops_generating(vllm: Bench) -> None:

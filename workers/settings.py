@@ -36,6 +36,8 @@ class WorkerSettings(BaseSettings):
     metrics_tls: Path | None = None
     #: The Unix socket on which a supervisor wants them instead.
     metrics_socket: Path | None = None
+    #: Whether Flower is told of every row from the start; otherwise from when it asks for that, as it does every 5 s.
+    events: bool = True
     #: Append-only file in which the engine writes every row it starts and ends, for those who check us.
     ledger: Path | None = None
 

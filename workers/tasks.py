@@ -24,11 +24,19 @@ from .contract.messages import Answer, Outcome, Question
 from .contract.processes import end_with_parent
 from .lifecycle import EXIT_NO_ENGINE, EXIT_USER_ERROR, Row, WorkerLife
 from .settings import worker_settings
+from .transport import WantedRows
 
 log = logging.getLogger(__name__)
 
 app = Celery("kotae")
-app.add_defaults(lambda: broker.worker_config(broker.broker_settings(), worker_settings().served_name))
+
+
+def _configuration() -> dict[str, Any]:
+    settings = worker_settings()
+    return broker.worker_config(broker.broker_settings(), settings.served_name, events=settings.events)
+
+
+app.add_defaults(_configuration)
 
 _life: WorkerLife | None = None
 # Celery logs a traceback for each row that is handed back.
@@ -164,7 +172,7 @@ def _load_engine(sender: str, conf: Any, **_: Any) -> None:
         raise SystemExit(EXIT_NO_ENGINE) from error
     conf.worker_concurrency = _life.max_in_flight
     conf.broker_transport = "workers.transport:Transport"  # here, not in the configuration: Flower reads that too
-    ours = {"wanted_rows": _life.wanted_rows, "queue_order_strategy": "workers.transport:FirstThenInTurn"}
+    ours = {"wanted_rows": WantedRows(_life.wanted_rows), "queue_order_strategy": "workers.transport:FirstThenInTurn"}
     conf.broker_transport_options = conf.broker_transport_options | ours
 
 

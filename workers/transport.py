@@ -40,6 +40,19 @@ class FirstThenInTurn(round_robin_cycle):  # type: ignore[type-arg]  # it takes 
         return sorted(super().consume(n), key=lambda queue: not goes_first(queue))
 
 
+class WantedRows:
+    """Asks how many more rows would soon be begun. A worker tells Flower its options as JSON, so it is also a word."""
+
+    def __init__(self, wanted: Callable[[], int]) -> None:
+        self._wanted = wanted
+
+    def __call__(self) -> int:
+        return self._wanted()
+
+    def __json__(self) -> str:
+        return "by need"
+
+
 class RedisQoS(redis.QoS):
     """kombu's record of what is not acknowledged, which knows that some of it is in Redis already."""
 
@@ -63,7 +76,7 @@ class Channel(redis.Channel):
     qos: RedisQoS
 
     #: Set by the transport option of this name: how many more rows would soon be begun.
-    wanted_rows: Callable[[], int]
+    wanted_rows: WantedRows
     from_transport_options = (*redis.Channel.from_transport_options, "wanted_rows")
 
     _kept: Any = None

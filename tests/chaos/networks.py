@@ -1,13 +1,17 @@
 """Networks of a test's own: namespaces on one bridge, each with an address, which can be cut off one by one."""
 
 import os
+import re
 import shutil
 import subprocess
 from contextlib import suppress
+from pathlib import Path
 from typing import Self
 
-#: A range that is set aside for tests of networks (RFC 2544); nobody's machines have addresses in it.
-_NET = "198.18.77"
+#: A range that is set aside for tests of networks (RFC 2544); nobody's machines have addresses in it. Each process takes its own part.
+_NET = f"198.{18 + os.getpid() // 256 % 2}.{os.getpid() % 256}"
+#: Bridges, cables and namespaces are named by the process that made them.
+_OURS = re.compile(r"k[bp](\d+)(?:[v-]\d+)?")
 
 
 class Networks:
@@ -16,6 +20,7 @@ class Networks:
     def __init__(self) -> None:
         self._bridge = f"kb{os.getpid()}"  # names of interfaces have 15 letters at most
         self._hosts: list[str] = []
+        sweep()
         _ip("link", "add", self._bridge, "type", "bridge")
         _ip("addr", "add", f"{_NET}.1/24", "dev", self._bridge)
         _ip("link", "set", self._bridge, "up")
@@ -61,6 +66,24 @@ class Networks:
 
     def _cable(self, number: int) -> str:
         return f"{self._bridge}v{number}"
+
+
+def sweep() -> list[str]:
+    """Take away what processes left behind that were killed; return the names."""
+    listed = subprocess.run(["ip", "-oneline", "link"], capture_output=True, text=True, check=True).stdout
+    links = [line.split()[1].rstrip(":").partition("@")[0] for line in listed.splitlines()]
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+    names = {"link": links, "netns": [line.split()[0] for line in listed.splitlines()]}
+    left = [(kind, name) for kind, of_kind in names.items() for name in of_kind if _is_left(name)]
+    for kind, name in left:
+        with suppress(subprocess.CalledProcessError):  # a cable goes with its other end
+            _ip(kind, "del", name)
+    return [name for _, name in left]
+
+
+def _is_left(name: str) -> bool:
+    ours = _OURS.fullmatch(name)
+    return ours is not None and not Path("/proc", ours[1]).exists()
 
 
 def _ip(*arguments: str) -> None:

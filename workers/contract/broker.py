@@ -19,6 +19,7 @@ from redis.retry import Retry
 from .errors import BrokerError, BrokerFull, BrokerUnreachable
 from .messages import parse_task_id as parse_task_id
 from .messages import task_id as task_id
+from .tls import speaks_tls
 
 #: Connections that the threads of a worker share.
 PATIENT_CONNECTIONS = 32
@@ -156,6 +157,11 @@ def lease_key(run_id: str) -> str:
     return f"kotae.lease.{run_id}"
 
 
+def chosen_key(queue: str) -> str:
+    """Return the key that is there while a run feeds this queue: further runs choose other ones, though it may be empty at the moment."""
+    return f"kotae.chosen.{queue}"
+
+
 def presence_key(served_name: str, worker: str) -> str:
     """Return where a worker says that it lives."""
     return f"kotae.presence.{served_name}.{worker}"
@@ -190,8 +196,15 @@ def connect(settings: BrokerSettings, *, patient: bool = False) -> "redis.Redis"
     """
     options: dict[str, Any] = {"socket_connect_timeout": 5, "socket_timeout": 30, "socket_keepalive": True, "health_check_interval": 25}
     with explaining(settings):
-        with redis.Redis.from_url(settings.url(), **options) as first:
-            first.ping()
+        try:
+            with redis.Redis.from_url(settings.url(), **options) as first:
+                first.ping()
+        except redis.exceptions.ConnectionError as error:  # to who does not speak TLS, a server that does only hangs up
+            url = settings.url()
+            if url.startswith("rediss:") or isinstance(error, redis.exceptions.AuthenticationError) or not speaks_tls(url):
+                raise
+            how = "write rediss://.../0?ssl_cert_reqs=required&ssl_ca_certs=FILE"
+            raise BrokerUnreachable(f"the broker at {settings.masked()} speaks TLS: {how}") from error
         if not patient:
             client: redis.Redis = redis.Redis.from_url(settings.url(), **options)
             return client
@@ -259,8 +272,8 @@ def producer_app(settings: BrokerSettings) -> Celery:
     return app
 
 
-def worker_config(settings: BrokerSettings, served_name: str) -> dict[str, Any]:
-    """Return the configuration of the app that answers."""
+def worker_config(settings: BrokerSettings, served_name: str, *, events: bool = True) -> dict[str, Any]:
+    """Return the configuration of the app that answers; without ``events``, Flower is told of rows only once it asks for that."""
     url = settings.url()
     return _common() | {
         "broker_url": url,
@@ -278,7 +291,7 @@ def worker_config(settings: BrokerSettings, served_name: str) -> dict[str, Any]:
         "redis_socket_keepalive": True,
         "redis_socket_connect_timeout": 5,
         "redis_socket_timeout": 30,
-        "worker_send_task_events": True,  # Flower
+        "worker_send_task_events": events,  # for Flower; Celery never ends what it began with
         "worker_deduplicate_successful_tasks": True,  # halves what is repeated after all connections were cut
         "worker_cancel_long_running_tasks_on_connection_loss": False,  # it repeats every row in flight
         "worker_soft_shutdown_timeout": 0,  # does nothing but wait in the threads pool

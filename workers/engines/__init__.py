@@ -41,6 +41,10 @@ class Engine(Protocol):
     def waiting(self) -> int:
         """Return how many rows the engine has and has not begun, for want of room. Read from other threads."""
 
+    @property
+    def kv_cache_usage(self) -> float | None:
+        """Return the share of the room for keys and values that is taken; None where there is none, or vLLM's own metrics tell it."""
+
     def check(self) -> None:
         """Raise EngineDead if the engine is gone. Called from other threads."""
 

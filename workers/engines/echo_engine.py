@@ -38,6 +38,8 @@ class EchoArgs(BaseModel):
 class EchoEngine:
     """Answers ``<answer>`` with the last message's text. A token is one word here."""
 
+    kv_cache_usage = None
+
     def __init__(self, settings: WorkerSettings) -> None:
         try:
             self._args = EchoArgs.model_validate(settings.engine_args)

@@ -31,6 +31,10 @@ class LedgerEngine:
         return self._engine.waiting
 
     @property
+    def kv_cache_usage(self) -> float | None:
+        return self._engine.kv_cache_usage
+
+    @property
     def steps(self) -> int:
         """Count the steps of the engine inside."""
         return self._engine.steps

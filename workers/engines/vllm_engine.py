@@ -48,6 +48,7 @@ class VLLMEngine(VLLMFamily):
     """Answers with a model that vLLM loads, on GPUs or on the CPU."""
 
     engine_name: EngineName = "vllm"
+    kv_cache_usage = None  # among the metrics that AsyncLLM itself gives to Prometheus
 
     def __init__(self, settings: WorkerSettings) -> None:
         super().__init__(settings)

@@ -26,6 +26,8 @@ class EngineProcess:
     def __init__(self, load: Loader) -> None:
         #: Steps made; rows that wait for room in the batch; rows that are not done.
         self.steps = self.waiting = self.unfinished = 0
+        #: Share of the room for keys and values that is taken, from 0 to 1.
+        self.kv_cache_usage = 0.0
         #: Why the engine cannot go on; empty while it can.
         self.dead = ""
         self._futures: dict[str, Future[Reply | None]] = {}
@@ -94,8 +96,8 @@ class EngineProcess:
     def _hear(self, said: Loaded | Report | UserError | EngineDead) -> str:
         """Take in what the process says; return why it is dead, if it is."""
         match said:
-            case Report(steps, waiting, unfinished, results):
-                self.steps, self.waiting, self.unfinished = steps, waiting, unfinished
+            case Report(steps, waiting, unfinished, kv_cache_usage, results):
+                self.steps, self.waiting, self.unfinished, self.kv_cache_usage = steps, waiting, unfinished, kv_cache_usage
                 for key, result in results:
                     if (future := self._futures.pop(key, None)) is not None:
                         _settle(future, result)

@@ -81,6 +81,8 @@ class Report(NamedTuple):
     #: Requests that wait for room in the batch; all that are not done.
     waiting: int
     unfinished: int
+    #: Share of the room for keys and values that is taken, from 0 to 1.
+    kv_cache_usage: float
     #: By request, or adapter: what came of it.
     results: list[tuple[str, "Reply | EngineError | None"]]
 
@@ -165,6 +167,8 @@ class _Server:
         self._steps += 1
 
     def _report(self) -> None:
-        _, waiting = self._engine.engine_core.engine_core.scheduler.get_request_counts()
-        self._connection.send(Report(self._steps, waiting, self._engine.get_num_unfinished_requests(), self._results))
+        scheduler = self._engine.engine_core.engine_core.scheduler
+        _, waiting = scheduler.get_request_counts()
+        usage = scheduler.kv_cache_manager.usage
+        self._connection.send(Report(self._steps, waiting, self._engine.get_num_unfinished_requests(), usage, self._results))
         self._results = []

@@ -34,6 +34,10 @@ class SyncVLLMEngine(VLLMFamily):
         return self._process.waiting
 
     @property
+    def kv_cache_usage(self) -> float:
+        return self._process.kv_cache_usage
+
+    @property
     def unfinished(self) -> int:
         return self._process.unfinished
 
