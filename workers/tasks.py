@@ -24,6 +24,7 @@ from .contract.messages import Answer, Outcome, Question
 from .contract.processes import end_with_parent
 from .lifecycle import EXIT_NO_ENGINE, EXIT_USER_ERROR, Row, WorkerLife
 from .settings import worker_settings
+from .transport import Wanted
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +165,7 @@ def _load_engine(sender: str, conf: Any, **_: Any) -> None:
         raise SystemExit(EXIT_NO_ENGINE) from error
     conf.worker_concurrency = _life.max_in_flight
     conf.broker_transport = "workers.transport:Transport"  # here, not in the configuration: Flower reads that too
-    ours = {"wanted_rows": _life.wanted_rows, "queue_order_strategy": "workers.transport:FirstThenInTurn"}
+    ours = {"wanted_rows": Wanted(_life.wanted_rows), "queue_order_strategy": "workers.transport:FirstThenInTurn"}
     conf.broker_transport_options = conf.broker_transport_options | ours
 
 

@@ -40,6 +40,21 @@ class FirstThenInTurn(round_robin_cycle):  # type: ignore[type-arg]  # it takes 
         return sorted(super().consume(n), key=lambda queue: not goes_first(queue))
 
 
+class Wanted:
+    """Asks an engine how many more rows it would begin soon; as a transport option it is shown to whoever inspects a worker."""
+
+    def __init__(self, ask: Callable[[], int]) -> None:
+        self._ask = ask
+
+    def __call__(self) -> int:
+        """Return a number of rows."""
+        return self._ask()
+
+    def __json__(self) -> int:
+        """Encode for kombu: Flower and `celery inspect stats` get all options of the transport."""
+        return self._ask()
+
+
 class RedisQoS(redis.QoS):
     """kombu's record of what is not acknowledged, which knows that some of it is in Redis already."""
 
@@ -62,8 +77,8 @@ class Channel(redis.Channel):
     QoS = RedisQoS
     qos: RedisQoS
 
-    #: Set by the transport option of this name: how many more rows would soon be begun.
-    wanted_rows: Callable[[], int]
+    #: Set by the transport option of this name.
+    wanted_rows: Wanted
     from_transport_options = (*redis.Channel.from_transport_options, "wanted_rows")
 
     _kept: Any = None
