@@ -23,6 +23,8 @@ from workers.__main__ import cli as worker_cli
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "README.ja.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
+PROGRAMS = ("kotae", "kotae-worker")
+
 
 class Fence(NamedTuple):
     """A fenced block of a page."""
@@ -81,7 +83,8 @@ def test_every_command_has_the_options_it_is_shown_with(page: Path) -> None:
     inline = re.findall(r"(?<!`)`((?:kotae|kotae-worker) [^`]+)`(?!`)", page.read_text())
     for command in typed + inline:
         words = [word.rpartition("/bin/")[2] for word in shlex.split(command.rstrip("&"))]
-        starts = [place for place, word in enumerate(words) if word in ("kotae", "kotae-worker")]
+        before = ["&&", *words]
+        starts = [place for place, word in enumerate(words) if word in PROGRAMS and before[place] in ("&&", "||", "exec", "srun")]
         if not starts:
             continue
         program, *rest = words[starts[0] :]
