@@ -58,7 +58,7 @@ def api(url: str, path: str) -> Any:
 
 def test_flower_shows_workers_and_rows(kotae: Kotae, start_worker: StartWorker, broker_url: str, tmp_path: Path) -> None:
     """Asked by its API, as a program would."""
-    start_worker(wait=False)
+    worker = start_worker(wait=False)
     secret = "in the middle of a long question " * 20
     make_workbook(kotae.folder / "q.xlsx", ["What is first? " + secret, "Second?"])
     with flower(broker_url, tmp_path / "flower.log") as url:
@@ -69,6 +69,7 @@ def test_flower_shows_workers_and_rows(kotae: Kotae, start_worker: StartWorker, 
         workers = api(url, "workers")
 
     assert [name.startswith("echo-cpu") for name in workers] == [True]
+    assert "Control command error" not in worker.said()  # all that Flower asks can be told
     shown = sorted(task["args"] for task in tasks.values())
     assert "row 0: What is first?" in shown[0]
     assert "row 1: Second?" in shown[1]
