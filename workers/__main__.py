@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from .contract.broker import broker_settings, connect
-from .contract.command_line import parse_pairs, parse_values, run_command_line, warn_of_password
+from .contract.command_line import VersionOption, parse_pairs, parse_values, run_command_line, warn_of_password
 from .contract.processes import end_with_parent
 from .fleet import choose_gpus, group_gpus, supervise
 from .settings import worker_settings
@@ -49,6 +49,7 @@ def main(
     ] = None,
     ledger: Annotated[Path | None, typer.Option(envvar="KOTAE_LEDGER", help="File in which the engine writes every row it starts.")] = None,
     log_level: Annotated[LogLevel, typer.Option(envvar="KOTAE_LOG_LEVEL", help="DEBUG, INFO, WARNING or ERROR.")] = "WARNING",
+    version: VersionOption = False,  # noqa: ARG001  # its callback ends the program
 ) -> None:
     """Answer questions: one worker process per GPU, or one on the CPU."""
     end_with_parent()

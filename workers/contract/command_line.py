@@ -2,7 +2,8 @@
 
 import json
 import sys
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +12,16 @@ from .errors import UserError
 EXIT_USER_ERROR = 2
 #: What Typer raises for arguments that it cannot read; newer releases carry their own click.
 _UsageError: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        print(f"kotae {version('kotae')}")
+        raise typer.Exit
+
+
+#: An option that both command lines have.
+VersionOption = Annotated[bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Say the version, and end.")]
 
 
 def run_command_line(cli: typer.Typer, program: str) -> int:
