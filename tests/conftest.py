@@ -20,6 +20,7 @@ import xlsxwriter
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.browsers import browser as browser
+from tests.connections import watched_connections
 from workers.contract import broker
 from workers.contract.messages import Answer, ChatMessage, Question, Sampling
 from workers.settings import WorkerSettings
@@ -258,32 +259,24 @@ def vllm_life(valkey_url: str, vllm_ledger: Path, adapter: Path) -> Iterator[Any
 
 @pytest.fixture(scope="session")
 def sync_engine(engine_loop: asyncio.AbstractEventLoop, adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A real synchronous vLLM in a process of its own, as Unsloth's is driven; wrapped as a worker wraps it."""
-    with warnings.catch_warnings():
+    """A real synchronous vLLM in a process of its own, as Unsloth's is driven; and whom that process has asked on the network."""
+    with warnings.catch_warnings(), watched_connections(tmp_path_factory.mktemp("network")) as asked:
         warnings.simplefilter("ignore")  # as above
         from tests.sync_engine import DemoSyncEngine
-        from workers.engines.ledger import LedgerEngine
 
         settings = WorkerSettings(
             model="demo", adapters={"tuned": str(adapter)}, engine_args={"max_num_seqs": 64, "max_model_len": 2048, "dtype": "float32"}
         )
-        engine = LedgerEngine(DemoSyncEngine(settings), tmp_path_factory.mktemp("sync") / "ledger")
+        engine = DemoSyncEngine(settings)
         asyncio.run_coroutine_threadsafe(engine.start(), engine_loop).result()
-    yield engine
+    yield engine, asked
     asyncio.run_coroutine_threadsafe(engine.close(), engine_loop).result()
 
 
 @pytest.fixture(scope="session")
-def unsloth_engine(engine_loop: asyncio.AbstractEventLoop, adapter: Path) -> Iterator[Any]:
-    """The demo model as Unsloth loads it, with what it looked up or connected to meanwhile; needs a GPU."""
-    connections: list[str] = []
-
-    def watch(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in ("socket.connect", "socket.getaddrinfo"):
-            connections.append(f"{event}{arguments[-1 if event == 'socket.connect' else 0]!r}")
-
-    sys.addaudithook(watch)
-    with warnings.catch_warnings():
+def unsloth_engine(engine_loop: asyncio.AbstractEventLoop, adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The demo model as Unsloth loads it, with its identity, and whom its process has asked on the network; needs a GPU."""
+    with warnings.catch_warnings(), watched_connections(tmp_path_factory.mktemp("network")) as asked:
         warnings.simplefilter("ignore")  # as above
         from workers.engines import open_engine
 
@@ -293,7 +286,7 @@ def unsloth_engine(engine_loop: asyncio.AbstractEventLoop, adapter: Path) -> Ite
         )
         engine = open_engine(settings)
         identity = asyncio.run_coroutine_threadsafe(engine.start(), engine_loop).result()
-    yield engine, identity, connections
+    yield engine, identity, asked
     asyncio.run_coroutine_threadsafe(engine.close(), engine_loop).result()
 
 

