@@ -144,6 +144,11 @@ def copied(reasoning: str, answer: str) -> float:
     return sum(found) / len(found)
 
 
+def normalised(text: str) -> str:
+    """Return a text as it is compared: NFKC, and neither case nor white space counts."""
+    return " ".join(unicodedata.normalize("NFKC", text).split()).casefold()
+
+
 @lru_cache(maxsize=4)  # a reply's reasoning is measured for itself, and against the answer
 def _read(text: str) -> _Units:
     text = unicodedata.normalize("NFKC", text)
