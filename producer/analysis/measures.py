@@ -55,19 +55,8 @@ class _Units(NamedTuple):
     weights: list[int]
     #: Of every sentence its first unit and the one behind its last.
     sentences: list[tuple[int, int]]
-
-    def spans(self) -> Iterator[tuple[int, int]]:
-        """Yield all spans that are just heavy enough to count, each as first unit and the one behind its last."""
-        end = weight = 0
-        weights, last = self.weights, len(self.weights)
-        for start, gone in enumerate(weights):
-            while weight < _SPAN and end < last:
-                weight += weights[end]
-                end += 1
-            if weight < _SPAN:
-                return
-            yield start, end
-            weight -= gone
+    #: All spans that are just heavy enough to count, likewise.
+    spans: list[tuple[int, int]]
 
     def whole_sentences(self) -> Iterator[tuple[int, int]]:
         """Yield the sentences that are long enough to count."""
@@ -96,7 +85,7 @@ def repetition(text: str) -> Repetition:
     latest: dict[tuple[str, ...], int] = {}
     distances: dict[int, tuple[int, int]] = {}  # where a span is a copy: how far back the latest one is, and the end of the span
     total = 0
-    for start, end in units.spans():
+    for start, end in units.spans:
         total += 1
         key = tuple(units.words[start:end])
         if key in latest:
@@ -135,10 +124,10 @@ def copied(reasoning: str, answer: str) -> float:
         return 0.0
     if ours.words == theirs.words:
         return 1.0
-    there = {tuple(theirs.words[start:end]) for pairs in (theirs.spans(), theirs.whole_sentences()) for start, end in pairs}
     found = bytearray(len(ours.words))
-    for pairs in (ours.spans(), ours.whole_sentences()):
-        for start, end in pairs:
+    for pairs, candidates in ((ours.spans, theirs.spans), (ours.whole_sentences(), theirs.whole_sentences())):
+        there = {tuple(theirs.words[start:end]) for start, end in candidates}
+        for start, end in pairs if there else ():
             if tuple(ours.words[start:end]) in there:
                 found[start:end] = b"\1" * (end - start)
     return sum(found) / len(found)
@@ -158,19 +147,36 @@ def _read(text: str) -> _Units:
     sentence = 0
     for match in _UNIT.finditer(text):
         word = match[0]
-        if _is_no_word(word):
-            words.extend(word.casefold() if len(word.casefold()) == len(word) else word)
+        if len(word) == 1 and word >= "\u0e00" and _IS_UNSPACED(word):
+            words.append(word)
+            weights.append(_CHARACTER)
+        elif len(word) > _LONGEST_WORD and _is_no_word(word):
+            words.extend(word)
             weights.extend([_CHARACTER] * len(word))
         elif word[0] in _ENDS:
             if len(words) > sentence:
                 sentences.append((sentence, len(words)))
                 sentence = len(words)
         else:
-            words.append(word.casefold())
-            weights.append(_CHARACTER if _IS_UNSPACED(word) else _WORD)
+            words.append(word)
+            weights.append(_WORD)
     if len(words) > sentence:
         sentences.append((sentence, len(words)))
-    return _Units(text, words, weights, sentences)
+    return _Units(text, list(map(str.casefold, words)), weights, sentences, _spans(weights))
+
+
+def _spans(weights: Sequence[int]) -> list[tuple[int, int]]:
+    spans: list[tuple[int, int]] = []
+    end = weight = 0
+    for start, gone in enumerate(weights):
+        while weight < _SPAN and end < len(weights):
+            weight += weights[end]
+            end += 1
+        if weight < _SPAN:
+            break
+        spans.append((start, end))
+        weight -= gone
+    return spans
 
 
 def _is_no_word(word: str) -> bool:
