@@ -128,9 +128,25 @@ def _told(path: Path, desk: Desk) -> dict[str, Any]:
         return survey(source).told()
 
 
+def test_samples_of_a_question_are_told_together(tmp_path: Path) -> None:
+    """Agreement, the majority's answer and pass@k, and of how many questions."""
+    store = begin_run(tmp_path / ".kotae", make_workbook(tmp_path / "q.xlsx", ["6×7?"], gold=[42]), samples=4)
+    store.store([answered(0, *(tagged(answer) for answer in ("41", "42", "答えは42です", "42")), run_id=store.manifest.run_id)])
+    store.close()
+    desk = desk_of(tmp_path)
+
+    stats(Asked([store.manifest.run_id], gold="gold"), None, desk)
+
+    shown = desk.console.file.getvalue()  # type: ignore[attr-defined]
+    assert "50.0% (of 1 questions with several samples)" in shown, "3 of 6 pairs agree"
+    assert "75.0% (of 1 questions" in shown, "pass@1"
+    assert "0.0% (0 of 1; 95 %" in shown, "the first sample alone is wrong"
+    assert "100.0% (1 of 1; 95 %" in shown, "the majority is right"
+
+
 def test_a_table_shows_runs_side_by_side(run: RunStore, tmp_path: Path) -> None:
     """And, of each, its groups; texts of the workbook are no markup."""
-    make_workbook(tmp_path / "b.xlsx", ["6×7は？"], output=["42"], category=["[bold]算数[/]"])
+    make_workbook(tmp_path / "b.xlsx", ["6×7は？"], output=["42"], category=["[bold]算数[/]\x1b[2J"])
     desk = desk_of(tmp_path)
 
     stats(Asked([run.manifest.run_id, f"{tmp_path / 'b.xlsx'}:output"], by="category"), None, desk)
@@ -138,7 +154,7 @@ def test_a_table_shows_runs_side_by_side(run: RunStore, tmp_path: Path) -> None:
     shown = desk.console.file.getvalue()  # type: ignore[attr-defined]
     assert "57.1% (4 of 7; 95 %: 25.0% to 84.2%)" in shown
     assert "100.0% (1 of 1; 95 %: 20.7% to 100.0%)" in shown
-    assert "[bold]算数[/]" in shown
+    assert "[bold]算数[/] [2J" in shown
     assert "no answer tag 1 (of 1 malformed" in shown
 
 

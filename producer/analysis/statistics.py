@@ -11,6 +11,7 @@ from .intervals import Share, Values
 from .language import language, same_language
 from .measures import NO_REPETITION, Repetition, copied, repetition
 from .replies import Reply, Row
+from .samples import Sampled, Totals, sampled
 
 #: A text repeats itself much from this share on; a reasoning is copied into its answer from that one on.
 MUCH, COPIED = 0.2, 0.8
@@ -35,6 +36,8 @@ class Measured(NamedTuple):
     languages: tuple[str, str]
     #: None where there is no gold answer, or nothing to hold against it.
     right: bool | None
+    #: What its samples amount to together; None where there is only one.
+    sampled: Sampled | None = None
 
     @property
     def loops(self) -> bool:
@@ -52,9 +55,9 @@ def measure(row: Row, reply_format: ReplyFormat, gold: str = "", match: Match = 
     languages = (language(row.question), language(answer))
     right = is_right("" if reply.answer == UNCLOSED_ANSWER else reply.answer, gold, match)
     share = copied(reasoning, answer) if both else None
-    return Measured(
-        row, reasoning, answer, repetition(reasoning or answer), share, same_language(*languages) if answer else None, languages, right
-    )
+    same = same_language(*languages) if answer else None
+    together = sampled(row.replies, gold, match) if len(row.replies) > 1 else None
+    return Measured(row, reasoning, answer, repetition(reasoning or answer), share, same, languages, right, together)
 
 
 def parts(reply: Reply, reply_format: ReplyFormat) -> tuple[str, str]:
@@ -87,6 +90,7 @@ class Statistics:
         self.same_language, self.told_languages = 0, 0
         self.right = self.judged = self.without_reply = self.unusable_gold = 0
         self.loops = 0
+        self.samples = Totals()
         names = (
             "reasoning",
             "answer",
@@ -111,6 +115,8 @@ class Statistics:
         values["prompt_tokens"].add(row.prompt_tokens)
         values["seconds"].add(row.seconds)
         self._add_gold(measured, gold)
+        if measured.sampled is not None:
+            self.samples.add(measured.sampled)
         for reply in row.replies:
             self._add_reply(reply)
         if row.replies:
@@ -201,5 +207,6 @@ class Statistics:
             "same_language": Share(self.same_language, self.told_languages).told(),
             "languages": [{"question": ours, "answer": theirs, "rows": count} for (ours, theirs), count in self.languages.most_common()],
             "seconds": values["seconds"],
+            "samples": self.samples.told(),
             "accuracy": self.accuracy.told() | {"without_reply": self.without_reply, "unusable_gold": self.unusable_gold},
         }

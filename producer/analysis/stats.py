@@ -60,14 +60,19 @@ def _show(surveys: Sequence[Survey], asked: Asked, desk: Desk) -> None:
         judged = asked.gold is not None
         by_group = Table(asked.by, *group_headers(judged), title=title(one), title_justify="left", box=None, pad_edge=False)
         for value, group in one.groups.items():
-            by_group.add_row(Text(value or "(empty)"), *group_cells(group, judged))
+            by_group.add_row(Text(printable(value) or "(empty)"), *group_cells(group, judged))
         desk.say("")
         desk.console.print(by_group)
 
 
 def title(one: Survey) -> str:
     """Return what a source is called, and who answered."""
-    return one.source.name if one.source.name == one.source.model else f"{one.source.name} ({one.source.model})"
+    return printable(one.source.name if one.source.name == one.source.model else f"{one.source.name} ({one.source.model})")
+
+
+def printable(text: str) -> str:
+    """Return a text on one line, without the control characters by which it could steer a terminal."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def _write(charts: dict[str, str], folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from workers.contract.messages import Outcome
 
@@ -42,6 +43,9 @@ def lines(survey: Survey) -> Iterator[tuple[str, str]]:
     )
     yield "equal questions", f"{found.rows_of_questions:,} of {found.of:,} rows, {found.questions:,} questions"
     yield "seconds a row", _values(values["seconds"])
+    for name, told in total.samples.told().items():
+        if isinstance(told, dict):
+            yield f"samples: {name}", _samples(told)
     if total.judged or total.unusable_gold or total.without_reply:
         yield "right, by gold", str(total.accuracy)
         yield "gold that was not held against a reply", f"{total.without_reply:,} without a reply, {total.unusable_gold:,} of another kind"
@@ -103,6 +107,11 @@ def _counts(counter: Counter[str], of: int, what: str) -> str:
 def _languages(total: Statistics) -> str:
     shown = [f"{ours or 'none'} to {theirs or 'none'} {count:,}" for (ours, theirs), count in total.languages.most_common(6)]
     return f"{', '.join(shown)} (of {total.languages.total():,})" if shown else "-"
+
+
+def _samples(told: dict[str, Any]) -> str:
+    of = told["questions"]
+    return str(Share(told["right"], of)) if "right" in told else f"{told['mean']:.1%} (of {of:,} questions with several samples)"
 
 
 def _where(survey: Survey) -> str:
