@@ -225,4 +225,5 @@ def _equal(reply: Fraction, gold: Fraction, decimals: int | None) -> bool:
     if decimals is not None and decimals >= 2:  # half away from zero, as people round
         scale = 10**decimals
         return bool(abs(reply - gold) * scale * 2 <= 1)
-    return bool(abs(reply - gold) * 10**6 <= abs(gold))
+    tolerance = Fraction(1, 10**4 if decimals is None else 10**6)  # a fraction may have been divided out: 2/3 is 0.6667
+    return bool(abs(reply - gold) <= tolerance * abs(gold))
