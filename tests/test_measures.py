@@ -68,6 +68,7 @@ def test_length_alone_changes_nothing(length: int, times: int) -> None:
         ("ha" * 300, "ha", 300),
         ("!" * 500, "!", 500),
         ("0." + "3" * 400, "3", 400),
+        ("".join(f"{number}. Banana\n" for number in range(1, 40)), "Banana", 39),
         ("One thing and then " + "the cat, " * 50, "the cat", 50),
     ],
 )

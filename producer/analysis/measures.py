@@ -22,9 +22,13 @@ _UNSPACED = (
     "\u3005-\u3007\u3041-\u3096\u30a1-\u30fa\u30fc\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fffd"
     "\u0e00-\u0e7f\u0e80-\u0eff\u1000-\u109f\u1780-\u17ff"
 )
-#: A unit, or the end of a sentence. A run of one mark, such as a line of dashes, is a word; any other punctuation is nothing.
-_UNIT = re.compile(rf"[{_UNSPACED}]|(?:[^\W{_UNSPACED}]|(?<=\w)['’.,](?=\w))+|([^\w\s.!?])\1{{3,}}|[.!?。\n]+")
-_ENDS = ".!?。\n"
+#: A unit, or the end of a sentence. A run of one mark, such as a line of dashes, is a word; any other punctuation is nothing,
+#: and so is the number of a list's item: models count on while they loop.
+_UNIT = re.compile(
+    rf"^[ \t]*\d{{1,4}}[.)、](?=\s)|[{_UNSPACED}]|(?:[^\W{_UNSPACED}]|(?<=\w)['’.,](?=\w))+|([^\w\s.!?])\1{{3,}}|[.!?。\n]+",
+    re.MULTILINE,
+)
+_ENDS = ".!?。\n)、"
 _IS_UNSPACED = re.compile(f"[{_UNSPACED}]").match
 
 
@@ -68,7 +72,7 @@ class _Units(NamedTuple):
         for match in _UNIT.finditer(self.text):
             if _is_no_word(match[0]):
                 places.extend((place, place + 1) for place in range(*match.span()))
-            elif match[0][0] not in _ENDS:
+            elif match[0][-1] not in _ENDS:
                 places.append(match.span())
         return places
 
@@ -153,7 +157,7 @@ def _read(text: str) -> _Units:
         elif len(word) > _LONGEST_WORD and _is_no_word(word):
             words.extend(word)
             weights.extend([_CHARACTER] * len(word))
-        elif word[0] in _ENDS:
+        elif word[-1] in _ENDS:
             if len(words) > sentence:
                 sentences.append((sentence, len(words)))
                 sentence = len(words)
