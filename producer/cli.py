@@ -13,7 +13,7 @@ from workers.contract.command_line import VersionOption, complain, parse_values,
 from workers.contract.errors import KotaeError
 
 from .interrupt import interruptible
-from .options import AskOptions, DeskOptions, LocalOptions, PartialEvery, seconds, spread
+from .options import AskOptions, DeskOptions, LocalOptions, MeasuringOptions, PartialEvery, seconds, spread
 
 if TYPE_CHECKING:
     from .commands import Target
@@ -55,6 +55,7 @@ GPUHourPrice = Annotated[
     float | None,
     typer.Option(envvar="KOTAE_GPU_HOUR_PRICE", min=0, help="What a GPU costs an hour, in any currency; shows what rows cost."),
 ]
+Sources = Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, by id, its beginning or 'last', or columns: FILE:COLUMN.")]
 Run = Annotated[str, typer.Argument(help="The run's id or its beginning, or 'last'.")]
 
 
@@ -229,6 +230,36 @@ def runs(desk: DeskOptions, delete: Annotated[str | None, typer.Option(metavar="
     from . import manage
 
     raise typer.Exit(manage.runs(delete, _desk(desk)))
+
+
+@cli.command()
+@spread
+def stats(
+    sources: Sources,
+    desk: DeskOptions,
+    measuring: MeasuringOptions,
+    plots: Annotated[Path | None, typer.Option(metavar="DIR", envvar="KOTAE_PLOTS", help="Write charts here, as .svg.")] = None,
+) -> None:
+    """Measure replies: yield, what broke the format, lengths, repetition, language, duplicates, time and, with --gold, accuracy."""
+    from .analysis.stats import Asked
+    from .analysis.stats import stats as measured
+
+    raise typer.Exit(measured(Asked(sources, **vars(measuring)), plots, _desk(desk)))
+
+
+@cli.command()
+@spread
+def report(
+    sources: Sources,
+    desk: DeskOptions,
+    measuring: MeasuringOptions,
+    output: Annotated[Path, typer.Option("--output", "-o", envvar="KOTAE_OUTPUT", help="The page to write: .html.")],
+) -> None:
+    """Write one HTML page: where the answers come from, what they amount to, charts, best and worst cases."""
+    from .analysis.report import report as write
+    from .analysis.stats import Asked
+
+    raise typer.Exit(write(Asked(sources, **vars(measuring)), output, _desk(desk)))
 
 
 def run() -> None:

@@ -12,6 +12,7 @@ import typer
 from workers.contract.errors import UserError
 from workers.contract.messages import BlankLines, EngineName, ReplyFormat
 
+from .analysis.gold import Match
 from .workbook.as_delimited import CsvStyle
 
 _MOST_ROWS = 1_000_000_000
@@ -146,6 +147,23 @@ class DeskOptions:
     as_json: Annotated[
         bool, typer.Option("--json", envvar="KOTAE_JSON", help="Print the result as one JSON object on standard output.")
     ] = False
+
+
+@dataclass(frozen=True)
+class MeasuringOptions:
+    """What is measured of replies, and against what."""
+
+    by: Annotated[str | None, typer.Option(metavar="COLUMN", envvar="KOTAE_BY", help="Also apart for each value of this column.")] = None
+    gold: Annotated[
+        str | None, typer.Option(metavar="COLUMN", envvar="KOTAE_GOLD", help="The column with the right answers; gives the accuracy.")
+    ] = None
+    match: Annotated[
+        Match, typer.Option(envvar="KOTAE_MATCH", help="How answers are held against gold; auto: by what each gold answer looks like.")
+    ] = Match.AUTO
+    sheet: Annotated[str | None, typer.Option(envvar="KOTAE_SHEET", help="Of a workbook the sheet with the questions.")] = None
+    question_column: Annotated[
+        str | None, typer.Option(envvar="KOTAE_QUESTION_COLUMN", help="Of a workbook the column with the questions.")
+    ] = None
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:

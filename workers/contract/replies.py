@@ -4,6 +4,7 @@
 workbooks with theirs. ``think`` and ``plain`` follow the same spirit.
 """
 
+import re
 from typing import NamedTuple, assert_never
 
 from .messages import BlankLines, Outcome, ReplyFormat
@@ -55,6 +56,46 @@ def read_reply(
     return Reading(reasoning, answer, Outcome.ANSWERED if kept else Outcome.MALFORMED)
 
 
+def faults(text: str, reply_format: ReplyFormat) -> tuple[str, ...]:
+    """Say in which ways a raw reply departs from its format; the last ones, from "text outside the tags" on, are not held against it."""
+    match reply_format:
+        case ReplyFormat.REASONING_ANSWER:
+            found = [*_tag_faults(text, "reasoning"), *_tag_faults(text, "answer")]
+            bare = re.sub(r"<(reasoning|answer)>.*?</\1>", "", text, flags=re.DOTALL)
+            if not found and bare.strip():
+                found.append("text outside the tags")
+            if not found and text.find("<answer>") < text.find("<reasoning>"):
+                found.append("answer before reasoning")
+            found += [f"{tag} twice" for tag in ("reasoning", "answer") if text.count(f"<{tag}>") > 1]
+            return tuple(found)
+        case ReplyFormat.THINK:
+            if "</think>" in text:
+                return ()
+            return ("unclosed reasoning",) if "<think>" in text else ("no reasoning tag",)
+        case ReplyFormat.PLAIN:
+            return ()
+        case _:
+            assert_never(reply_format)
+
+
+def written(text: str, reply_format: ReplyFormat) -> tuple[str, str]:
+    """Return what a raw reply has of reasoning and of answer, as far as it got: without placeholders, and what is not closed too."""
+    match reply_format:
+        case ReplyFormat.REASONING_ANSWER:
+            reasoning, answer = _begun(text, "reasoning"), _begun(text, "answer")
+            if "<answer>" not in text:  # what stands behind the reasoning is the answer, though not marked as one
+                answer = text.rpartition("</reasoning>")[2].strip() if "</reasoning>" in text or not reasoning else ""
+            return reasoning, answer
+        case ReplyFormat.THINK:
+            before, closed, after = text.partition("</think>")
+            reasoning = before.partition("<think>")[2] if "<think>" in before else before if closed else ""
+            return reasoning.strip(), after.strip() if closed or reasoning else text
+        case ReplyFormat.PLAIN:
+            return "", text
+        case _:
+            assert_never(reply_format)
+
+
 def default_system_prompt(reply_format: ReplyFormat) -> str:
     """Return the system prompt that goes with a format; empty where the model knows the format by itself."""
     match reply_format:
@@ -93,6 +134,18 @@ def _think(text: str) -> tuple[str, str, bool]:
     if "<think>" in text:
         return text.partition("<think>")[2].strip(), UNCLOSED_ANSWER, False
     return NO_REASONING_TAG, text, False
+
+
+def _tag_faults(text: str, tag: str) -> list[str]:
+    if f"<{tag}>" not in text:
+        return [f"no {tag} tag"]
+    inside, closed, _ = text.partition(f"<{tag}>")[2].partition(f"</{tag}>")
+    return ([] if inside.strip() else [f"empty {tag}"]) if closed else [f"unclosed {tag}"]
+
+
+def _begun(text: str, tag: str) -> str:
+    """Return what follows a tag, up to its end or to the next tag of ours."""
+    return re.split(r"</?(?:reasoning|answer)>", text.partition(f"<{tag}>")[2])[0].strip()
 
 
 class _Part(NamedTuple):
