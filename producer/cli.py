@@ -249,7 +249,8 @@ def _target(broker: str | None, model: str | None, adapter: str | None, local: L
     from .commands import Target
 
     _warn(broker)
-    return Target(broker, model, adapter, local.engine, parse_values("--engine-arg", local.engine_arg or []), local.ledger)
+    given = parse_values("--engine-arg", local.engine_arg or []) | ({"base_url": local.base_url} if local.base_url else {})
+    return Target(broker, model, adapter, local.engine, given, local.ledger)
 
 
 def _every(text: str | None) -> float | None:

@@ -4,6 +4,7 @@
 workbooks with theirs. ``think`` and ``plain`` follow the same spirit.
 """
 
+import re
 from typing import NamedTuple, assert_never
 
 from .messages import BlankLines, Outcome, ReplyFormat
@@ -14,6 +15,10 @@ UNCLOSED_ANSWER = "ANSWER not found"
 
 #: The system prompt the reference model was tuned on, to the byte.
 REASONING_ANSWER_PROMPT = "\nRespond in the following format:\n<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>\n"
+
+
+#: Any tag of a format.
+_TAG = re.compile(r"<(/?(?:reasoning|answer|think))>")
 
 
 class Reading(NamedTuple):
@@ -53,6 +58,24 @@ def read_reply(
     if finish_reason == "length":
         return Reading(reasoning, answer, Outcome.TRUNCATED)
     return Reading(reasoning, answer, Outcome.ANSWERED if kept else Outcome.MALFORMED)
+
+
+def joined(reasoning: str, text: str, reply_format: ReplyFormat) -> str:
+    """Return as one raw reply what an engine gives in two parts: what the model thought, and what it said.
+
+    It reads in the format as both parts deserve: the model has kept them apart itself. A text that brings its own reasoning keeps it,
+    and what was thought stands before it as ``<think>``. Tags within what was thought are not to be taken for those of the reply.
+    """
+    if not reasoning or reply_format is ReplyFormat.PLAIN:
+        return text
+    reasoning = _TAG.sub(lambda tag: f"‹{tag[1]}›", reasoning.strip())
+    if reply_format is ReplyFormat.THINK or "<reasoning>" in text:
+        return f"<think>\n{reasoning}\n</think>\n\n{text}" if text else f"<think>\n{reasoning}"  # cut off before it spoke
+    if not text:
+        text = "<answer>"
+    elif "<answer>" not in text:
+        text = f"<answer>\n{text}\n</answer>\n"
+    return f"<reasoning>\n{reasoning}\n</reasoning>\n{text}"
 
 
 def default_system_prompt(reply_format: ReplyFormat) -> str:
