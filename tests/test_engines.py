@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +62,26 @@ def synchronous(sync_engine: Any, engine_loop: asyncio.AbstractEventLoop) -> Ben
 
 
 @pytest.fixture
+def endpoint(endpoint_engine: Any, engine_loop: asyncio.AbstractEventLoop) -> Bench:
+    """The demo model behind a `vllm serve`, as `--engine openai` asks it."""
+    return Bench(endpoint_engine, engine_loop)
+
+
+@pytest.fixture
 def unsloth(unsloth_engine: Any, engine_loop: asyncio.AbstractEventLoop, tmp_path: Path) -> Bench:
     """The demo model as Unsloth loads it."""
     return Bench(LedgerEngine(unsloth_engine[0], tmp_path / "unsloth-ledger"), engine_loop)
 
 
 #: Unsloth changes vLLM while it is imported, so no other engine may run beside it: TEST_ENGINES=unsloth, on a machine with a GPU.
-WITH_A_MODEL = os.environ.get("TEST_ENGINES", "asynchronous,synchronous").split(",")
+WITH_A_MODEL = os.environ.get("TEST_ENGINES", "asynchronous,synchronous,endpoint").split(",")
+
+
+@pytest.fixture(params=[name for name in WITH_A_MODEL if name != "endpoint"])
+def inside(request: pytest.FixtureRequest) -> Bench:
+    """Each engine that has the model in hand."""
+    made: Bench = request.getfixturevalue(request.param)
+    return made
 
 
 @pytest.fixture(params=WITH_A_MODEL)
@@ -244,11 +258,11 @@ def test_an_adapter_answers_as_the_merged_model_would_and_only_its_own_rows(vllm
 
 
 @pytest.mark.parametrize("spoilt", [{"strength": 0.0}, {"inside": "decoder.blocks"}], ids=["all zero", "named for another model"])
-def test_an_adapter_that_changes_nothing_is_refused_and_the_engine_lives(vllm: Bench, tmp_path: Path, spoilt: dict[str, Any]) -> None:
+def test_an_adapter_that_changes_nothing_is_refused_and_the_engine_lives(inside: Bench, tmp_path: Path, spoilt: dict[str, Any]) -> None:
     """vLLM takes an adapter whose names fit nothing without a word, and the base model answers under its name."""
     from tests.adapter import make_adapter
 
-    engine: Any = vllm.engine._engine  # type: ignore[attr-defined]
+    engine: Any = inside.engine._engine  # type: ignore[attr-defined]
     engine._adapters["bad"] = make_adapter(tmp_path, **spoilt)
 
     async def add() -> None:
@@ -256,10 +270,10 @@ def test_an_adapter_that_changes_nothing_is_refused_and_the_engine_lives(vllm: B
         await engine._add_adapter("bad", base)
 
     with pytest.raises(UserError, match="adapter bad changes nothing") as error:
-        asyncio.run_coroutine_threadsafe(add(), vllm._loop).result()
+        asyncio.run_coroutine_threadsafe(add(), inside._loop).result()
     del engine._adapters["bad"]
     assert "\n" not in str(error.value)
-    assert vllm.ask(question())[0].completions
+    assert inside.ask(question())[0].completions
 
 
 @pytest.mark.parametrize(
@@ -280,6 +294,12 @@ def test_an_adapter_of_another_shape_is_refused_before_the_model_is_loaded(
 def unfinished(vllm: Bench) -> int:
     """Return vLLM's own count of the rows that it still has."""
     engine: Any = vllm.engine._engine  # type: ignore[attr-defined]
+    if hasattr(engine, "_endpoint"):
+        with urllib.request.urlopen(engine._args.base_url.removesuffix("/v1") + "/metrics") as page:
+            lines = page.read().decode().splitlines()
+        return sum(
+            int(float(line.split()[-1])) for line in lines if line.startswith(("vllm:num_requests_running", "vllm:num_requests_waiting{"))
+        )
     if hasattr(engine, "unfinished"):
         return int(engine.unfinished)
     return int(engine._engine.output_processor.get_num_unfinished_requests())
@@ -322,9 +342,9 @@ def test_the_identity_names_the_weights(vllm_life: Any) -> None:
     assert identity.adapter_canaries["tuned"] not in ("", identity.canary)
 
 
-def test_the_prompt_is_the_models_own_chat_template(vllm: Bench) -> None:
+def test_the_prompt_is_the_models_own_chat_template(inside: Bench) -> None:
     """Not ours: a model that was tuned on its template answers by no other."""
-    engine = vllm.engine._engine  # type: ignore[attr-defined]
+    engine = inside.engine._engine  # type: ignore[attr-defined]
     rendered = engine._tokenizer.decode(engine.render([ChatMessage(role="user", content="Hi")]))
 
     assert rendered.startswith("<|im_start|>system\n")

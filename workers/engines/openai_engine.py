@@ -4,37 +4,28 @@ Replies are not streamed: one is whole, or it is asked for again. To cancel a ro
 """
 
 import asyncio
-import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from itertools import count
-from typing import TypeVar
 
 import openai
 from openai.types.chat import ChatCompletion
 
-from workers.contract.errors import EngineError, Failed, Rejected, UserError
+from workers.contract.errors import EngineError, Rejected, UserError
 from workers.contract.messages import ChatMessage, ModelIdentity, ReplyFormat, Sampling
 from workers.contract.replies import read_reply
 from workers.settings import WorkerSettings
 
 from . import Generation, Sample, canary
 from .openai_endpoint import Endpoint
-from .openai_errors import TROUBLE, NoReply, as_engine_error, at_start, names_max_tokens, passes, retry_after, said, wants_quiet
+from .openai_errors import TROUBLE, NoReply, at_start, names_max_tokens, passes, retry_after, wants_quiet
+from .openai_patience import DELAYS, Patience
 from .openai_requests import Reply, endpoint_args, host_of, reply_of, request_of
-from .row_clock import seconds_left, standing_clock
-from .throttle import Throttle
 
-log = logging.getLogger(__name__)
-
-#: Seconds before a request is made again that failed: first, and at most.
-_DELAYS = (0.5, 30.0)
 #: How often the first question is asked again, and seconds for each time: a large model that is far away takes long.
 _START_TRIES, _START_SECONDS = 4, 120.0
 #: Tokens of the canary where an endpoint may spend the first ones on reasoning that it does not show.
 _CANARY_TOKENS = 64
-
-T = TypeVar("T")
 
 
 class OpenAIEngine:
@@ -47,7 +38,7 @@ class OpenAIEngine:
         self._key = settings.openai_key()
         self._adapters = settings.adapters
         self.max_in_flight = self._args.max_num_seqs
-        self._throttle = Throttle(self._args.max_num_seqs)
+        self._patience = Patience(self._host, self._args.max_num_seqs)
         self._max_tokens = "max_tokens"
         self._enforces = False
         self._numbers = count()
@@ -59,7 +50,7 @@ class OpenAIEngine:
 
     @property
     def waiting(self) -> int:
-        return self._throttle.waiting
+        return self._patience.waiting
 
     def check(self) -> None:
         pass  # an endpoint that is away may come back: each row waits for that within its own time
@@ -71,8 +62,11 @@ class OpenAIEngine:
         )
         try:
             return await self._look_around()
-        except EngineError as error:
-            raise UserError(str(error)) from error
+        except BaseException as error:
+            await self._client.close()
+            if isinstance(error, EngineError):
+                raise UserError(str(error)) from error
+            raise
 
     async def generate(self, request_id: str, messages: Sequence[ChatMessage], sampling: Sampling, adapter: str | None) -> Generation:
         if adapter is not None and adapter not in self._adapters:
@@ -97,12 +91,12 @@ class OpenAIEngine:
         room = await self._room(model, messages) if sampling.enforce_format is not None else None  # its tags must close in time
         asked = _bounded(sampling, room)
         try:
-            return await self._persist(lambda: self._post(request_id, model, messages, asked))
+            return await self._patience.persist(lambda: self._post(request_id, model, messages, asked))
         except Rejected:
             room = await self._room(model, messages)
             if room is None or room >= asked.max_tokens:
                 raise
-        return await self._persist(lambda: self._post(request_id, model, messages, _bounded(sampling, room)))
+        return await self._patience.persist(lambda: self._post(request_id, model, messages, _bounded(sampling, room)))
 
     async def _room(self, model: str, messages: Sequence[ChatMessage]) -> int | None:
         """Return the tokens that a prompt leaves for a reply; None where nobody tells. Raises Rejected if there are none."""
@@ -125,49 +119,13 @@ class OpenAIEngine:
             raise NoReply(f"a reply without choices{f': {problem}' if problem else ''}")
         return reply_of(reply)
 
-    async def _persist(self, post: Callable[[], Awaitable[T]]) -> T:
-        """Make a request again and again until it is answered or refused, or the row's time is over. Raises Rejected or Failed."""
-        for failures in count():
-            try:
-                return await self._in_turn(post)
-            except TROUBLE as error:
-                if not passes(error):
-                    raise self._without_key(as_engine_error(error, self._host)) from error
-                first, most = _DELAYS
-                delay = max(min(first * 2.0**failures, most), retry_after(error) or 0.0)
-                if delay >= seconds_left():
-                    told = f"{self._host} failed {failures + 1} times within the time of the row, last: {said(error)}"
-                    raise self._without_key(Failed(told)) from error
-                log.info("%s: %s; asked again in %.1f s", self._host, said(error), delay)
-                await asyncio.sleep(delay)
-        raise AssertionError("counting never ends")
-
-    async def _in_turn(self, post: Callable[[], Awaitable[T]]) -> T:
-        """Make a request when the endpoint has room for it; a row does not pay for the time until then."""
-        while True:
-            with standing_clock():
-                await self._throttle.take()
-            async with self._throttle.turn():
-                try:
-                    reply = await post()
-                except TROUBLE as error:
-                    if not wants_quiet(error):
-                        raise
-                    quiet = self._throttle.slow_down(retry_after(error))
-                    if quiet is not None:
-                        told = (self._host, said(error), quiet, int(self._throttle.allowed))
-                        log.warning("%s limits us (%s): quiet for %.1f s, then %d requests at once", *told)
-                    continue
-            self._throttle.went_well()
-            return reply
-
     async def _look_around(self) -> ModelIdentity:
         """Find out what answers, and whether it does. Raises UserError."""
         self._endpoint = Endpoint(self._client, self._args.base_url)
         try:
             await self._endpoint.look(self._settings.model, list(self._adapters.values()))
         except TROUBLE as error:
-            raise self._without_key(self._start_error(error)) from error
+            raise self._start_error(error) from error
         self._speaks_vllm = self._endpoint.is_vllm if self._args.vllm is None else self._args.vllm
         base = await self._read_canary(self._settings.model)
         heard = {name: await self._read_canary(model) for name, model in self._adapters.items()}
@@ -198,9 +156,9 @@ class OpenAIEngine:
                 if names_max_tokens(error) and self._max_tokens == "max_tokens":
                     self._max_tokens = "max_completion_tokens"
                 elif tries >= _START_TRIES or isinstance(error, openai.APIConnectionError) or not (wants_quiet(error) or passes(error)):
-                    raise self._without_key(self._start_error(error)) from error
+                    raise self._start_error(error) from error
                 else:
-                    await asyncio.sleep(min(retry_after(error) or _DELAYS[0] * 2**tries, _DELAYS[1]))
+                    await asyncio.sleep(min(retry_after(error) or DELAYS[0] * 2**tries, DELAYS[1]))
             except TimeoutError as error:
                 raise UserError(f"{self._args.base_url} gave no reply to a first question within {_START_SECONDS:g} s") from error
         raise AssertionError("counting never ends")
@@ -217,10 +175,6 @@ class OpenAIEngine:
 
     def _start_error(self, error: Exception) -> UserError:
         return at_start(error, self._args.base_url, self._settings.model, bool(self._key))
-
-    def _without_key(self, error: T) -> T:
-        """Return an error that does not tell the key, should the endpoint have repeated it."""
-        return type(error)(str(error).replace(self._key, "***")) if self._key else error  # type: ignore[call-arg]
 
 
 def _bounded(sampling: Sampling, room: int | None) -> Sampling:

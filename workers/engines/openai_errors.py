@@ -48,7 +48,13 @@ def retry_after(error: Exception) -> float | None:
 
 
 def said(error: Exception) -> str:
-    """Return what the endpoint says, or why nothing came, on one line."""
+    """Return what the endpoint says, or why nothing came, on one line. Our key is not in it, should the endpoint have repeated it."""
+    line = _said(error)
+    key = error.request.headers.get("authorization", "").removeprefix("Bearer ") if isinstance(error, openai.APIError) else ""
+    return line.replace(key, "***") if key else line
+
+
+def _said(error: Exception) -> str:
     if isinstance(error, openai.APIStatusError):
         body = error.body
         text = str(body.get("message") or body.get("detail") or error.message) if isinstance(body, dict) else error.message
