@@ -69,7 +69,8 @@ def test_models_of_this_machine_take_turns_and_one_that_cannot_be_loaded_loses_n
         (refuses(400, "not this one") if refused else well(f"<answer>by {body['model']}</answer>", reasoning="so"))(handler, body)
 
     api.otherwise = otherwise
-    where = ("run", "q.xlsx", "--engine", "openai", "--base-url", api.url, "-o", "out.xlsx")
+    prices = ("--engine-arg", "price_in=1000000", "--engine-arg", "price_out=10000000")
+    where = ("run", "q.xlsx", "--engine", "openai", "--base-url", api.url, *prices, "-o", "out.xlsx")
 
     finished = kotae(*where, "--model", "big", "--model", "bog", "--model", "small", OPENAI_API_KEY="x")
 
@@ -79,6 +80,8 @@ def test_models_of_this_machine_take_turns_and_one_that_cannot_be_loaded_loses_n
     assert f"kotae: bog@{host}: no model bog" in finished.err
     assert [(row[f"answer (big@{host})"], row[f"answer (small@{host})"]) for row in rows] == [("by big", "by small"), ("by big", None)]
     assert [row[f"reasoning (big@{host})"] for row in rows] == ["so", "so"]
+    told = {row["what"]: row[f"big@{host}"] for row in table(kotae.folder / "out.xlsx", "Run")}
+    assert told["price of these answers"] == 2 * 1 + 2 * 2 * 10  # a word of prompt and two of reply in each row
     errors = next(name for name in load_workbook(kotae.folder / "out.xlsx").sheetnames if name.startswith("Errors"))
     assert "not this one" in table(kotae.folder / "out.xlsx", errors)[0]["cause"]
     asked = len(api.asked)
