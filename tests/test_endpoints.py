@@ -97,6 +97,16 @@ def test_a_row_does_not_pay_for_the_time_in_which_the_endpoint_wants_quiet(api: 
     assert answer.seconds >= 1
 
 
+def test_a_quota_that_is_used_up_fails_rows_with_its_cause(api: Endpoint) -> None:
+    """It does not pass by itself, and a run that waits for ever tells nobody why."""
+    after_the_start(api, refuses(429, "check your plan", "insufficient_quota"))
+
+    (answer,) = Worker(api.url).ask(question())
+
+    assert answer.outcome is Outcome.FAILED
+    assert "check your plan" in (answer.error or "")
+
+
 def lost(handler: Handler, body: dict[str, Any]) -> None:
     """Close the connection without a word."""
     handler.close_connection = True

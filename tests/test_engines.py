@@ -1,10 +1,13 @@
 """What every engine must do alike: one suite, run on each of them."""
 
 import asyncio
+import gc
 import json
 import os
 import time
 import urllib.request
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,19 @@ from workers.engines.ledger import LedgerEngine
 from workers.settings import WorkerSettings
 
 # What vLLM warns of while an enforced format runs on a CPU.
-pytestmark = pytest.mark.filterwarnings("ignore:max_rollback_tokens is deprecated:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:max_rollback_tokens is deprecated:DeprecationWarning"),
+    # Cancelled while it connects, the HTTP client leaves the new connection to Python, which closes it
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_unclosed_is_left_to_other_tests() -> Iterator[None]:
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 class Bench:

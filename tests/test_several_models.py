@@ -1,14 +1,17 @@
 """`kotae run` with several models: a run each, side by side in one workbook."""
 
 import json
+import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from openpyxl import load_workbook
 
-from tests.conftest import Kotae, StartWorker, make_workbook
+from producer.runs import RunStore, list_runs
+from tests.conftest import Kotae, StartWorker, eventually, make_workbook, stopped_in_the_end
 from tests.endpoint import Endpoint, endpoint, refuses, well
 
 
@@ -17,6 +20,13 @@ def table(path: Path, sheet: str | None = None) -> list[dict[str, Any]]:
     workbook = load_workbook(path)
     header, *rows = (workbook[sheet] if sheet else workbook.worksheets[0]).iter_rows(values_only=True)
     return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def stored(home: Path) -> list[int]:
+    """Return how many rows each run has stored."""
+    opened = [RunStore.open(home, run_id, writing=False) for run_id in list_runs(home)]
+    with ExitStack() as stack:
+        return [stack.enter_context(store).tally().stored for store in opened if store is not None]
 
 
 @pytest.fixture
@@ -115,3 +125,22 @@ def test_the_variable_names_one_model_also_with_a_space_in_it(kotae: Kotae) -> N
     finished = kotae("run", "q.xlsx", "-o", "out.xlsx", KOTAE_MODEL="./my model")
 
     assert "no model at ./my model" in finished.err
+
+
+def test_interrupted_all_models_stop_and_the_same_command_resumes(kotae: Kotae, start_worker: StartWorker, broker_url: str) -> None:
+    """The threads of the models hear of it too."""
+    slow = ("--engine-arg", "delay=0.5", "--engine-arg", "max_num_seqs=2")
+    start_worker(*slow, name="a", wait=False)
+    start_worker(*slow, name="b")
+    make_workbook(kotae.folder / "q.xlsx", [f"question {row}" for row in range(20)])
+    command = ("run", "q.xlsx", "--broker", broker_url, "--model", "a", "--model", "b", "-o", "out.xlsx")
+
+    with stopped_in_the_end(kotae.start(*command)) as process:
+        eventually(lambda: len(rows := stored(kotae.folder / ".kotae")) == 2 and all(rows))
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert not (kotae.folder / "out.xlsx").exists()
+    told = kotae.json(*command)
+
+    assert [run["outcomes"] for run in told["runs"]] == [{"answered": 20}] * 2

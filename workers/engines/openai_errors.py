@@ -21,8 +21,8 @@ class NoReply(ValueError):
 
 
 def wants_quiet(error: Exception) -> bool:
-    """Say whether the endpoint has too many requests."""
-    return isinstance(error, openai.RateLimitError) or (_status(error) == 503 and retry_after(error) is not None)
+    """Say whether the endpoint has too many requests, which passes by itself; a quota that is used up does not."""
+    return isinstance(error, openai.RateLimitError) and error.code != "insufficient_quota"
 
 
 def passes(error: Exception) -> bool:
@@ -70,6 +70,8 @@ def as_engine_error(error: Exception, host: str) -> EngineError:
     """Say what trouble that does not pass means for a row."""
     if isinstance(error, (openai.AuthenticationError, openai.PermissionDeniedError)):
         return Failed(f"{host} does not let us in ({said(error)})")
+    if isinstance(error, openai.RateLimitError):
+        return Failed(f"our quota at {host} is used up ({said(error)}); kotae retry asks these rows again once there is a new one")
     if isinstance(error, openai.APIStatusError) and error.code == "context_length_exceeded":
         return Rejected(f"the prompt is too long for the model at {host} ({said(error)})")
     return Rejected(f"{host} refuses the row ({said(error)})")

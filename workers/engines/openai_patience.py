@@ -41,7 +41,7 @@ class Patience:
                 if not passes(error):
                     raise as_engine_error(error, self._host) from error
                 first, most = DELAYS
-                delay = max(min(first * 2.0**failures, most), retry_after(error) or 0.0)
+                delay = max(min(first * 2.0 ** min(failures, 16), most), retry_after(error) or 0.0)
                 if delay >= seconds_left():
                     told = f"{self._host} failed {failures + 1} times within the time of the row, last: {said(error)}"
                     raise Failed(told) from error

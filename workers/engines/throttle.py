@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-#: Seconds of quiet where the endpoint names none: at first, and at most after several in a row.
-_QUIET = (1.0, 60.0)
+#: Seconds of quiet where the endpoint names none, and the fewest where it does: twice as many after each complaint that follows
+#: another without a reply in between, up to the most.
+_UNTOLD, _TOLD, _MOST = 1.0, 0.05, 60.0
 #: However long an endpoint wants quiet, it is asked again after this many seconds.
 _LONGEST_QUIET = 3600.0
 #: Requests come back over this share of the quiet, not all in one moment.
@@ -75,8 +76,8 @@ class Throttle:
             self._storms += 1
         elif quiet is None:
             return None
-        least, most = _QUIET
-        seconds = min(least * 2.0 ** (self._storms - 1), most) if quiet is None else min(quiet, _LONGEST_QUIET)
+        grown = 2.0 ** min(self._storms - 1, 16)
+        seconds = min(_UNTOLD * grown, _MOST) if quiet is None else max(min(quiet, _LONGEST_QUIET), min(_TOLD * grown, _MOST))
         seconds *= 1 + random.uniform(0, _SPREAD)
         if loop.time() + seconds > self._open_at:
             self._open_at = loop.time() + seconds
