@@ -81,7 +81,7 @@ def test_a_storm_of_429_fails_no_row_and_slows_the_worker_down(api: Endpoint) ->
     busy = Busy(4)
     api.otherwise = busy
 
-    answers = Worker(api.url).ask(*[question(row=row, row_timeout=5) for row in range(100)])
+    answers = Worker(api.url).ask(*[question(row=row) for row in range(60)])
 
     assert {answer.outcome for answer in answers} == {Outcome.ANSWERED}
     assert 0 < busy.refused < 300  # one by one the endpoint would be asked in vain for thousands of times
@@ -89,12 +89,12 @@ def test_a_storm_of_429_fails_no_row_and_slows_the_worker_down(api: Endpoint) ->
 
 def test_a_row_does_not_pay_for_the_time_in_which_the_endpoint_wants_quiet(api: Endpoint) -> None:
     """A quota is used up for an hour, and a row has half of one."""
-    after_the_start(api, refuses(429, retry_after="1"))
+    after_the_start(api, refuses(429, retry_after="2.5"))
 
-    (answer,) = Worker(api.url).ask(question(row_timeout=0.5))
+    (answer,) = Worker(api.url).ask(question(row_timeout=2))
 
     assert answer.outcome is Outcome.ANSWERED
-    assert answer.seconds >= 1
+    assert answer.seconds >= 2.5
 
 
 def test_a_quota_that_is_used_up_fails_rows_with_its_cause(api: Endpoint) -> None:
@@ -147,11 +147,11 @@ def test_what_does_not_pass_within_the_rows_time_fails_the_row_with_its_cause(ap
     api.otherwise = refuses(500, "the disk is full")
 
     began = time.monotonic()
-    (answer,) = Worker(api.url).ask(question(row_timeout=1.2))
+    (answer,) = Worker(api.url).ask(question(row_timeout=3))
 
     assert answer.outcome is Outcome.FAILED
     assert "the disk is full" in (answer.error or "")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
 
 
 def test_a_slow_reply_times_the_row_out(api: Endpoint) -> None:

@@ -145,12 +145,12 @@ class OpenAIEngine:
         )
 
     async def _read_canary(self, model: str) -> str:
-        """Return the first words of the reply to the fixed question. All that rows send by default is sent too: it may be refused."""
-        greedy = Sampling(temperature=0, max_tokens=canary.TOKENS if self._speaks_vllm else _CANARY_TOKENS)
+        """Return the first words of the reply to the fixed question; where fields may be refused, with all that rows send by default."""
+        sampling = Sampling(temperature=0, max_tokens=canary.TOKENS) if self._speaks_vllm else Sampling(max_tokens=_CANARY_TOKENS)
         for tries in count():
             try:
                 async with asyncio.timeout(_START_SECONDS):
-                    reply = await self._post("canary", model, canary.QUESTION, greedy)
+                    reply = await self._post("canary", model, canary.QUESTION, sampling)
                 return reply.samples[0].text[:80]
             except TROUBLE as error:
                 if names_max_tokens(error) and self._max_tokens == "max_tokens":
@@ -167,8 +167,9 @@ class OpenAIEngine:
         """Try whether the vLLM there can bound the parts of a reply, which its xgrammar decides."""
         held = Sampling(temperature=0, max_tokens=96, enforce_format=ReplyFormat.REASONING_ANSWER)
         try:
-            reply = await self._post("canary", self._settings.model, canary.QUESTION, held)
-        except TROUBLE:
+            async with asyncio.timeout(_START_SECONDS):
+                reply = await self._post("canary", self._settings.model, canary.QUESTION, held)
+        except (*TROUBLE, TimeoutError):
             return False
         text = reply.samples[0].text
         return text.endswith("</answer>\n") and read_reply(text).reasoning != "UNKNOWN"
