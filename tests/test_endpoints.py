@@ -222,7 +222,7 @@ def test_an_endpoint_gets_only_what_openai_has_names_for(api: Endpoint) -> None:
     assert (answer.prompt_tokens, answer.completions[0].output_tokens) == (3, 6)
 
 
-def test_what_only_vllm_has_is_refused_where_it_would_be_ignored_and_sent_where_it_is_known(api: Endpoint) -> None:
+def test_what_openai_has_not_is_refused_where_it_would_be_ignored_and_sent_where_it_is_known(api: Endpoint) -> None:
     """A parameter that is accepted and ignored is worse than one that is refused."""
     (refused,) = Worker(api.url).ask(question(top_k=5))
     (taken,) = Worker(api.url, vllm=True).ask(question(top_k=5))
