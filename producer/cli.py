@@ -1,6 +1,7 @@
 """``kotae``: reads arguments, calls one function, prints one line where something is wrong."""
 
 import logging
+import os
 import sys
 from io import TextIOWrapper
 from pathlib import Path
@@ -50,6 +51,13 @@ Broker = Annotated[str | None, typer.Option(envvar="KOTAE_BROKER", help="redis:/
 Model = Annotated[
     str | None, typer.Option(envvar="KOTAE_MODEL", help="With a broker a served name; without, a model's folder or hub name.")
 ]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        envvar="KOTAE_MODEL",
+        help="With a broker a served name; without, a model's folder or hub name. Repeatable: the answers stand side by side.",
+    ),
+]
 Adapter = Annotated[str | None, typer.Option(envvar="KOTAE_ADAPTER", help="With a broker a LoRA adapter's name; without, its folder.")]
 GPUHourPrice = Annotated[
     float | None,
@@ -68,12 +76,14 @@ def run_workbook(
     desk: DeskOptions,
     output: Output = None,
     broker: Broker = None,
-    model: Model = None,
+    model: Models = None,
     adapter: Adapter = None,
     wait_for_worker: Annotated[str, typer.Option(envvar="KOTAE_WAIT_FOR_WORKER", help="How long to wait for a worker: 30s, 2m.")] = "2m",
     partial_every: PartialEvery = None,
 ) -> None:
     """Answer a workbook and write another one with the answers. Run again, it resumes.
+
+    With several models: one run for each, and all answers side by side.
 
     Without --broker: on an embedded server, with local workers, one per GPU or one on the CPU.
     """
@@ -83,8 +93,13 @@ def run_workbook(
     patience = seconds("--wait-for-worker", wait_for_worker)
     ending = ".xlsm" if ask.keep_format and workbook.suffix.lower() == ".xlsm" else ".xlsx"
     out = output or Path(f"{workbook.stem}-answers{ending}")
-    target = _target(broker, model, adapter, local)
-    raise typer.Exit(commands.run(workbook, ask, target, Output(out, _every(partial_every)), patience, _desk(desk)))
+    output_of_run = Output(out, _every(partial_every))
+    targets = [_target(broker, name, adapter, local) for name in _models(model)]
+    if len(targets) > 1:
+        from .several import run_several
+
+        raise typer.Exit(run_several(workbook, ask, targets, output_of_run, patience, _desk(desk)))
+    raise typer.Exit(commands.run(workbook, ask, targets[0], output_of_run, patience, _desk(desk)))
 
 
 @cli.command()
@@ -285,7 +300,16 @@ def _target(broker: str | None, model: str | None, adapter: str | None, local: L
     from .commands import Target
 
     _warn(broker)
-    return Target(broker, model, adapter, local.engine, parse_values("--engine-arg", local.engine_arg or []), local.ledger)
+    given = parse_values("--engine-arg", local.engine_arg or []) | ({"base_url": local.base_url} if local.base_url else {})
+    return Target(broker, model, adapter, local.engine, given, local.ledger)
+
+
+def _models(given: list[str] | None) -> list[str | None]:
+    """Return the models that were named, or None for the only one; the variable names one, also if there are spaces in it."""
+    variable = os.environ.get("KOTAE_MODEL", "")
+    if given and given == variable.split():
+        return [variable]
+    return list(given) if given else [None]
 
 
 def _every(text: str | None) -> float | None:

@@ -56,9 +56,9 @@ def run(workbook: Path, ask: AskOptions, target: Target, output: Output, wait_fo
     began = time.monotonic()
     if target.broker is None:
         local = choose_model(target.model, target.engine, target.engine_args, target.adapter)
-        store = _run_locally(plan, local, target, output, desk)
+        store = answer_locally(plan, local, target, output, desk)
     else:
-        store = _run_on_broker(plan, target, output, wait_for_worker, desk)
+        store = answer_on_broker(plan, target, output, wait_for_worker, desk)
     with store:
         return finish(store, out, desk, time.monotonic() - began)
 
@@ -71,7 +71,7 @@ def submit(workbook: Path, ask: AskOptions, target: Target, detached: bool, desk
         workers = transport.workers(served_name)
         if workers:
             _check_model_can(plan, transport.identity(workers[0].fingerprint), desk)
-        _show_first_prompt(plan, desk)
+        show_first_prompt(plan, desk)
         with _opened(plan, served_name, target, transport, workers, desk) as store:
             if not detached:
                 _feed(store, questions_of(plan, store), transport, desk, until_sent=True)
@@ -136,7 +136,8 @@ def _connected(
             yield transport, lambda: None
 
 
-def _run_locally(plan: Plan, local: LocalModel, target: Target, output: Output, desk: Desk) -> RunStore:
+def answer_locally(plan: Plan, local: LocalModel, target: Target, output: Output, desk: Desk, *, show: bool = True) -> RunStore:
+    """Have a model that we load answer what is left of a plan; return its run. ``show`` the first prompt."""
     adapter = local.adapter[0] if local.adapter else None
     known = None if plan.options.fresh else RunStore.open(desk.home, plan.run_id(local.served_name, adapter), writing=False)
     if known is not None:
@@ -150,7 +151,8 @@ def _run_locally(plan: Plan, local: LocalModel, target: Target, output: Output, 
         store.close()
     if local.model == "demo":
         desk.say("no model is named: answering with the demo model, SmolLM2-135M. It is a toy that shows the machine, not good answers")
-    _show_first_prompt(plan, desk)
+    if show:
+        show_first_prompt(plan, desk)
     with _local_transport(local, target.ledger, desk) as (transport, workers, fleet):
         _check_model_can(plan, transport.identity(workers[0].fingerprint), desk)
         store = open_run(plan, desk.home, local.served_name, adapter, local)
@@ -171,7 +173,17 @@ def _local_transport(local: LocalModel, ledger: Path | None, desk: Desk) -> Iter
         yield transport, workers, fleet
 
 
-def _run_on_broker(plan: Plan, target: Target, output: Output, wait_for_worker: float, desk: Desk) -> RunStore:
+def answer_on_broker(
+    plan: Plan,
+    target: Target,
+    output: Output,
+    wait_for_worker: float,
+    desk: Desk,
+    *,
+    show: bool = True,
+    check: Callable[[], None] = lambda: None,
+) -> RunStore:
+    """Have a fleet answer what is left of a plan; return its run. What ``check`` raises, called every now and then, stops it."""
     with contextlib.closing(Transport(broker_settings(target.broker))) as transport:
         served_name = _served_name(transport, target.model)
         known = None if plan.options.fresh else RunStore.open(desk.home, plan.run_id(served_name, target.adapter), writing=False)
@@ -179,14 +191,15 @@ def _run_on_broker(plan: Plan, target: Target, output: Output, wait_for_worker: 
         if known is not None:
             with known:
                 settled = known.manifest.asked_rows >= _asked(plan) and _nothing_left(plan, known)
-        workers = transport.workers(served_name) if settled else _wait_for_workers(transport, served_name, wait_for_worker, desk)
+        workers = transport.workers(served_name) if settled else _wait_for_workers(transport, served_name, wait_for_worker, desk, check)
         if not settled:
             _check_model_can(plan, transport.identity(workers[0].fingerprint), desk)
-            _show_first_prompt(plan, desk)
+            if show:
+                show_first_prompt(plan, desk)
         store = _opened(plan, served_name, target, transport, workers, desk)
         try:
             if not _nothing_left(plan, store):
-                _feed(store, questions_of(plan, store), transport, desk, output=output)
+                _feed(store, questions_of(plan, store), transport, desk, check, output=output)
         except BaseException:
             store.close()
             raise
@@ -261,11 +274,14 @@ def _served_name(transport: Transport, model: str | None) -> str:
     raise UserError(f"name the model to ask with --model; served at the moment: {', '.join(served) or 'none'}")
 
 
-def _wait_for_workers(transport: Transport, served_name: str, patience: float, desk: Desk) -> list[Presence]:
+def _wait_for_workers(
+    transport: Transport, served_name: str, patience: float, desk: Desk, check: Callable[[], None] = lambda: None
+) -> list[Presence]:
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
         line: Callable[[float], object] | None = None
         while not (workers := transport.workers(served_name)):
+            check()
             waited = time.monotonic() - started
             if waited > patience:
                 others = ", ".join(sorted({worker.served_name for worker in transport.workers()})) or "none"
@@ -309,7 +325,7 @@ def _nothing_left(plan: Plan, store: RunStore) -> bool:
     return not cancelled and all(row in settled or not is_asked(plan.rows[row]) for row in range(_asked(plan)))
 
 
-def _show_first_prompt(plan: Plan, desk: Desk) -> None:
+def show_first_prompt(plan: Plan, desk: Desk) -> None:
     """People find a wrong column or prompt by looking at the first one."""
     first = next((asked for asked in plan.rows if is_asked(asked)), None)
     if first is None:

@@ -11,6 +11,7 @@ from workers.contract.messages import UNANSWERED, Outcome
 
 from .manifest import Tally
 from .options import DeskOptions
+from .price import price_of
 from .progress import duration, outcome_line
 from .runs import RunStore
 from .workbook.assembly import write_workbook
@@ -45,7 +46,7 @@ def finish(store: RunStore, out: Path, desk: Desk, seconds: float) -> int:
         ) from error
     for notice in notices:
         desk.say(f"note: {notice}")
-    desk.say(f"{outcome_line(tally)} · {duration(seconds)}")
+    desk.say(f"{outcome_line(tally)} · {duration(seconds)}{_priced(store)}")
     desk.say(f"workbook: {out}\nrun: {store.manifest.run_id} in {store.path.parent.parent}")
     desk.tell(summary(store) | {"output": str(out), "seconds": round(seconds, 1)})
     return exit_code(tally)
@@ -71,7 +72,13 @@ def summary(store: RunStore) -> dict[str, Any]:
         "yield": round(tally.answered / tally.asked, 4) if tally.asked else None,
         "prompt_tokens": tally.prompt_tokens,
         "output_tokens": tally.output_tokens,
+        "price": price_of(store),
     }
+
+
+def _priced(store: RunStore) -> str:
+    price = price_of(store)
+    return "" if price is None else f" · price {price:.4g}"
 
 
 def _told(home: Path) -> str:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -49,6 +50,8 @@ def choose_model(model: str | None, engine: str, engine_args: dict[str, Any], ad
 
     The served name of a local folder holds a fingerprint of its files: another model in the same folder makes another run.
     """
+    if engine == "openai":
+        return _behind_an_endpoint(model, engine_args, adapter)
     named_adapter = _named(adapter, "--adapter") if adapter else None
     if engine == "echo":
         if model is not None:
@@ -146,6 +149,16 @@ def _environment(model: LocalModel, url: str, ledger: Path | None) -> dict[str, 
     if ledger is not None:
         ours["KOTAE_LEDGER"] = str(ledger.absolute())
     return inherited | ours
+
+
+def _behind_an_endpoint(model: str | None, engine_args: dict[str, Any], adapter: str | None) -> LocalModel:
+    """Name a model by its endpoint too: another one may have another model of that name."""
+    if model is None:
+        raise UserError("name the endpoint's model with --model")
+    host = urlsplit(str(engine_args.get("base_url", ""))).netloc.rpartition("@")[2]
+    if not host:
+        raise UserError("name the endpoint with --base-url, such as https://host/v1 (the key goes into OPENAI_API_KEY)")
+    return LocalModel(f"{model}@{host}", model, "openai", engine_args, (adapter, adapter) if adapter else None)
 
 
 def _named(folder: str, option: str) -> tuple[str, str]:

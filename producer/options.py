@@ -129,8 +129,12 @@ class LocalOptions:
     """What local workers load."""
 
     engine: Annotated[
-        EngineName, typer.Option(envvar="KOTAE_ENGINE", help="The engine of local workers: vllm, unsloth, or echo (no model).")
+        EngineName,
+        typer.Option(envvar="KOTAE_ENGINE", help="The engine of local workers: vllm, unsloth, openai (an endpoint), or echo."),
     ] = "vllm"
+    base_url: Annotated[
+        str, typer.Option(envvar="KOTAE_BASE_URL", help="With --engine openai: the endpoint, https://host/v1; the key in OPENAI_API_KEY.")
+    ] = ""
     engine_arg: Annotated[
         list[str] | None, typer.Option(envvar="KOTAE_ENGINE_ARG", help="An argument of the local engine: KEY=VALUE. Repeatable.")
     ] = None

@@ -239,6 +239,15 @@ class RunStore:
         query = "SELECT count(*), coalesce(sum(gpu_seconds), 0) FROM answers WHERE row < ? AND worker != '' AND reused_from = ''"
         return Spent(*self._db.execute(query, (self.manifest.asked_rows,)).fetchone())
 
+    def tokens_by_model(self) -> dict[str, tuple[int, int]]:
+        """Return the tokens of prompts and of replies that each model took for this run, by fingerprint; none for what was reused."""
+        query = (
+            "SELECT fingerprint, coalesce(sum(prompt_tokens), 0), coalesce(sum(written), 0) FROM answers"
+            " LEFT JOIN (SELECT row, sum(output_tokens) AS written FROM completions GROUP BY row) USING (row)"
+            " WHERE row < ? AND fingerprint != '' AND reused_from = '' GROUP BY fingerprint"
+        )
+        return {key: (prompts, replies) for key, prompts, replies in self._db.execute(query, (self.manifest.asked_rows,))}
+
     def recent(self, since: str) -> Recent:
         """Return what workers answered that was stored after a moment in ISO 8601, beyond the first transaction after it."""
         query = (

@@ -3,10 +3,12 @@
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,10 +25,14 @@ from tests.browsers import browser as browser
 from tests.connections import watched_connections
 from workers.contract import broker
 from workers.contract.messages import Answer, ChatMessage, Question, Sampling
+from workers.contract.processes import start_child, stop_child
 from workers.settings import WorkerSettings
 
 # Several test processes share the cores; threads that wait for each other by spinning would take them all.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+#: What the endpoint of the tests wants to hear.
+ENDPOINT_KEY = "a secret of the tests"
 
 #: Seconds that anything may take that is expected to happen at once; only a broken test waits that long.
 PATIENCE = 60.0
@@ -40,6 +46,12 @@ def eventually(condition: Callable[[], Any], patience: float = PATIENCE) -> Any:
             return value
         time.sleep(0.02)
     pytest.fail(f"never came true within {patience:g} s")
+
+
+def free_port() -> int:
+    """Return a port on which nobody listens at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
 
 
 class OneEngine(LoadScopeScheduling):
@@ -270,6 +282,51 @@ def sync_engine(engine_loop: asyncio.AbstractEventLoop, adapter: Path, tmp_path_
         engine = DemoSyncEngine(settings)
         asyncio.run_coroutine_threadsafe(engine.start(), engine_loop).result()
     yield engine, asked
+    asyncio.run_coroutine_threadsafe(engine.close(), engine_loop).result()
+
+
+@pytest.fixture(scope="session")
+def vllm_endpoint(adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real `vllm serve` with the demo model and an adapter, which wants a key; its address."""
+    from workers.engines.demo_model import demo_model_path
+
+    log, port = tmp_path_factory.mktemp("endpoint") / "log", free_port()
+    model = ["--model", str(demo_model_path()), "--served-model-name", "demo", "--max-model-len", "2048", "--max-num-seqs", "64"]
+    # As the session's engines have it, see there
+    slow = ["--dtype", "float32", "--enforce-eager", "--no-enable-chunked-prefill", "--distributed-executor-backend", "uni"]
+    lora = ["--enable-lora", "--max-loras", "4", "--max-lora-rank", "8", "--lora-modules", f"tuned={adapter}"]
+    where = ["--host", "127.0.0.1", "--port", str(port), "--api-key", ENDPOINT_KEY]
+    one_process = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1"}
+    with log.open("wb") as file:
+        server = start_child(
+            ["tests.vllm_endpoint", *model, *slow, *lora, *where], dict(os.environ) | one_process, stdout=file, stderr=file
+        )
+
+    def answers() -> bool:
+        assert server.poll() is None, log.read_text()[-3000:]
+        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as reply:
+            return bool(reply.status == 200)
+        return False
+
+    try:
+        eventually(answers, 4 * PATIENCE)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        stop_child(server, 8)
+
+
+@pytest.fixture(scope="session")
+def endpoint_engine(vllm_endpoint: str, engine_loop: asyncio.AbstractEventLoop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The engine `openai` on that endpoint; wrapped as a worker wraps it."""
+    from workers.engines import open_engine
+    from workers.engines.ledger import LedgerEngine
+
+    settings = WorkerSettings(
+        engine="openai", model="demo", adapters={"tuned": "tuned"}, engine_args={"base_url": vllm_endpoint}, OPENAI_API_KEY=ENDPOINT_KEY
+    )
+    engine = LedgerEngine(open_engine(settings), tmp_path_factory.mktemp("openai") / "ledger")
+    engine.identity = asyncio.run_coroutine_threadsafe(engine.start(), engine_loop).result()
+    yield engine
     asyncio.run_coroutine_threadsafe(engine.close(), engine_loop).result()
 
 

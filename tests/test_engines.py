@@ -1,9 +1,13 @@
 """What every engine must do alike: one suite, run on each of them."""
 
 import asyncio
+import gc
 import json
 import os
 import time
+import urllib.request
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,19 @@ from workers.engines.ledger import LedgerEngine
 from workers.settings import WorkerSettings
 
 # What vLLM warns of while an enforced format runs on a CPU.
-pytestmark = pytest.mark.filterwarnings("ignore:max_rollback_tokens is deprecated:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:max_rollback_tokens is deprecated:DeprecationWarning"),
+    # Cancelled while it connects, the HTTP client leaves the new connection to Python, which closes it
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_unclosed_is_left_to_other_tests() -> Iterator[None]:
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 class Bench:
@@ -64,13 +80,26 @@ def synchronous(sync_engine: Any, engine_loop: asyncio.AbstractEventLoop, tmp_pa
 
 
 @pytest.fixture
+def endpoint(endpoint_engine: Any, engine_loop: asyncio.AbstractEventLoop) -> Bench:
+    """The demo model behind a `vllm serve`, as `--engine openai` asks it."""
+    return Bench(endpoint_engine, engine_loop)
+
+
+@pytest.fixture
 def unsloth(unsloth_engine: Any, engine_loop: asyncio.AbstractEventLoop, tmp_path: Path) -> Bench:
     """The demo model as Unsloth loads it."""
     return Bench(LedgerEngine(unsloth_engine[0], tmp_path / "unsloth-ledger"), engine_loop, is_exact=False)
 
 
 #: Unsloth changes vLLM while it is imported, so no other engine may run beside it: TEST_ENGINES=unsloth, on a machine with a GPU.
-WITH_A_MODEL = os.environ.get("TEST_ENGINES", "asynchronous,synchronous").split(",")
+WITH_A_MODEL = os.environ.get("TEST_ENGINES", "asynchronous,synchronous,endpoint").split(",")
+
+
+@pytest.fixture(params=[name for name in WITH_A_MODEL if name != "endpoint"])
+def inside(request: pytest.FixtureRequest) -> Bench:
+    """Each engine that has the model in hand."""
+    made: Bench = request.getfixturevalue(request.param)
+    return made
 
 
 @pytest.fixture(params=WITH_A_MODEL)
@@ -255,11 +284,11 @@ def test_an_adapter_answers_as_the_merged_model_would_and_only_its_own_rows(vllm
 
 
 @pytest.mark.parametrize("spoilt", [{"strength": 0.0}, {"inside": "decoder.blocks"}], ids=["all zero", "named for another model"])
-def test_an_adapter_that_changes_nothing_is_refused_and_the_engine_lives(vllm: Bench, tmp_path: Path, spoilt: dict[str, Any]) -> None:
+def test_an_adapter_that_changes_nothing_is_refused_and_the_engine_lives(inside: Bench, tmp_path: Path, spoilt: dict[str, Any]) -> None:
     """vLLM takes an adapter whose names fit nothing without a word, and the base model answers under its name."""
     from tests.adapter import make_adapter
 
-    engine: Any = vllm.engine._engine  # type: ignore[attr-defined]
+    engine: Any = inside.engine._engine  # type: ignore[attr-defined]
     engine._adapters["bad"] = make_adapter(tmp_path, **spoilt)
 
     async def add() -> None:
@@ -267,10 +296,10 @@ def test_an_adapter_that_changes_nothing_is_refused_and_the_engine_lives(vllm: B
         await engine._add_adapter("bad", base)
 
     with pytest.raises(UserError, match="adapter bad changes nothing") as error:
-        asyncio.run_coroutine_threadsafe(add(), vllm._loop).result()
+        asyncio.run_coroutine_threadsafe(add(), inside._loop).result()
     del engine._adapters["bad"]
     assert "\n" not in str(error.value)
-    assert vllm.ask(question())[0].completions
+    assert inside.ask(question())[0].completions
 
 
 @pytest.mark.parametrize(
@@ -291,6 +320,12 @@ def test_an_adapter_of_another_shape_is_refused_before_the_model_is_loaded(
 def unfinished(vllm: Bench) -> int:
     """Return vLLM's own count of the rows that it still has."""
     engine: Any = vllm.engine._engine  # type: ignore[attr-defined]
+    if hasattr(engine, "_endpoint"):
+        with urllib.request.urlopen(engine._args.base_url.removesuffix("/v1") + "/metrics") as page:
+            lines = page.read().decode().splitlines()
+        return sum(
+            int(float(line.split()[-1])) for line in lines if line.startswith(("vllm:num_requests_running", "vllm:num_requests_waiting{"))
+        )
     if hasattr(engine, "unfinished"):
         return int(engine.unfinished)
     return int(engine._engine.output_processor.get_num_unfinished_requests())
@@ -348,9 +383,9 @@ def test_the_identity_names_the_weights(vllm_life: Any) -> None:
     assert identity.adapter_canaries["tuned"] not in ("", identity.canary)
 
 
-def test_the_prompt_is_the_models_own_chat_template(vllm: Bench) -> None:
+def test_the_prompt_is_the_models_own_chat_template(inside: Bench) -> None:
     """Not ours: a model that was tuned on its template answers by no other."""
-    engine = vllm.engine._engine  # type: ignore[attr-defined]
+    engine = inside.engine._engine  # type: ignore[attr-defined]
     rendered = engine._tokenizer.decode(engine.render([ChatMessage(role="user", content="Hi")]))
 
     assert rendered.startswith("<|im_start|>system\n")

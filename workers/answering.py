@@ -1,13 +1,13 @@
 """From Question to Answer, with an engine in between; knows neither Celery nor Redis."""
 
-import asyncio
 import time
 import uuid
 
 from .contract.errors import Failed, Rejected
 from .contract.messages import Answer, Completion, Outcome, Question, task_id
-from .contract.replies import read_reply
+from .contract.replies import joined, read_reply
 from .engines import Engine, Generation, Sample
+from .engines.row_clock import row_clock
 
 _BEST_FIRST = list(Outcome)
 
@@ -20,7 +20,7 @@ async def answer_question(question: Question, engine: Engine) -> Answer:
     """
     started = time.monotonic()
     try:
-        async with asyncio.timeout(question.row_timeout):
+        async with row_clock(question.row_timeout):
             # Unique per attempt: the engine refuses an id that it already has.
             attempt = f"{task_id(question.run_id, question.row, question.generation)}:{uuid.uuid4().hex[:8]}"
             generation = await engine.generate(attempt, question.messages, question.sampling, question.adapter)
@@ -52,9 +52,10 @@ def _answered(question: Question, generation: Generation, seconds: float) -> Ans
 
 
 def _completion(question: Question, sample: Sample) -> Completion:
-    reading = read_reply(sample.text, sample.finish_reason, question.reply_format, question.blank_lines)
+    text = joined(sample.reasoning, sample.text, question.reply_format)
+    reading = read_reply(text, sample.finish_reason, question.reply_format, question.blank_lines)
     return Completion(
-        text=sample.text,
+        text=text,
         reasoning=reading.reasoning,
         answer=reading.answer,
         outcome=reading.outcome,

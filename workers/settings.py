@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from .contract.errors import UserError
@@ -40,11 +40,23 @@ class WorkerSettings(BaseSettings):
     events: bool = True
     #: Append-only file in which the engine writes every row it starts and ends, for those who check us.
     ledger: Path | None = None
+    #: The key of an endpoint, under the name that its official client knows, or the file that holds it.
+    openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
+    openai_api_key_file: Path | None = Field(default=None, validation_alias="OPENAI_API_KEY_FILE")
 
     @property
     def served_name(self) -> str:
         """Return the name that names the queues."""
         return self.name or (self.engine if self.engine == "echo" else self.model)
+
+    def openai_key(self) -> str:
+        """Return the key of the endpoint; empty if none was given. Raises UserError."""
+        if self.openai_api_key_file is not None:
+            try:
+                return self.openai_api_key_file.read_text().strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise UserError(f"OPENAI_API_KEY_FILE {self.openai_api_key_file} cannot be read ({type(error).__name__})") from error
+        return self.openai_api_key.get_secret_value().strip() if self.openai_api_key is not None else ""
 
 
 def worker_settings() -> WorkerSettings:
@@ -53,6 +65,7 @@ def worker_settings() -> WorkerSettings:
         return WorkerSettings()
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"KOTAE_{'.'.join(map(str, first['loc'])).upper()}: {first['msg']}") from error
+        name = ".".join(map(str, first["loc"])).upper()
+        raise UserError(f"{name if name.startswith('OPENAI_') else f'KOTAE_{name}'}: {first['msg']}") from error
     except SettingsError as error:
         raise UserError("KOTAE_ADAPTERS and KOTAE_ENGINE_ARGS must be JSON objects") from error

@@ -1,10 +1,11 @@
 """The workbook of a run: the source's rows in their order, the answers beside them, and where they come from."""
 
 import datetime
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from producer.runs import RunStore
 from producer.steering import Steering
@@ -32,17 +33,14 @@ def write_workbook(store: RunStore, out: Path) -> list[str]:
         sheet = read_sheet(source, manifest.sheet, manifest.question_column, manifest.header_row)
         kept = look_at(source, sheet) if manifest.keep_format else None
         columns = _columns(sheet, manifest.sampling.n, manifest.served_name, manifest.overwrite, kept, manifest.steering)
-        answers = _answers(store, sheet, [column.field for column in columns])
+        answers = answers_of(store, sheet, [column.field for column in columns])
         if kept is not None:
             tables = _added(store, sheet, kept.names)
             notices = write_kept(source, out, sheet, kept, _additions(columns, sheet, kept), answers, tables)
         else:
-            notices = _write_fresh(store, sheet, columns, answers, out)
-    return notices + [
-        f"the source has a filled column {column.field!r}; ours is called {column.header!r} (--overwrite replaces the source's)"
-        for column in columns
-        if column.fills is None and column.header != column.field
-    ]
+            told = Told(provenance(store), partial(_added, store, sheet), manifest.created_at, manifest.csv)
+            notices = write_fresh(sheet, columns, answers, told, out)
+    return notices + called_otherwise(columns)
 
 
 def check_kept(source: Path, sheet: Sheet, overwrite: bool, samples: int, steering: Steering) -> None:
@@ -61,6 +59,15 @@ def _columns(sheet: Sheet, samples: int, served_name: str, overwrite: bool, kept
     return place_columns(answer_fields(samples), sheet.headers, filled, served_name, overwrite)
 
 
+def called_otherwise(columns: Iterable[OutputColumn]) -> list[str]:
+    """Return what the user should be told about columns that could not have their own names."""
+    return [
+        f"the source has a filled column {column.field!r}; ours is called {column.header!r} (--overwrite replaces the source's)"
+        for column in columns
+        if column.fills is None and column.header != column.field
+    ]
+
+
 def _places(columns: Sequence[OutputColumn], first_new: int) -> list[int]:
     """Return the index of each of our columns; the new ones stand side by side."""
     new = count(first_new)
@@ -71,7 +78,7 @@ def _is_wide(column: OutputColumn) -> bool:
     return column.field.startswith(("answer", "reasoning"))
 
 
-def _answers(store: RunStore, sheet: Sheet, fields: Sequence[str]) -> Iterator[list[Cell]]:
+def answers_of(store: RunStore, sheet: Sheet, fields: Sequence[str]) -> Iterator[list[Cell]]:
     """Yield of every row of the source what our columns hold beside it."""
     stored = store.answers()
     upcoming = next(stored, None)
@@ -83,7 +90,19 @@ def _answers(store: RunStore, sheet: Sheet, fields: Sequence[str]) -> Iterator[l
         yield [cells.get(field, "") for field in fields]
 
 
-def _write_fresh(store: RunStore, sheet: Sheet, columns: Sequence[OutputColumn], answers: Iterable[Sequence[Cell]], out: Path) -> list[str]:
+class Told(NamedTuple):
+    """What an output says of where its answers come from."""
+
+    #: For its metadata, or the file beside it.
+    record: dict[str, Any]
+    #: The sheets that come after those of these names.
+    sheets: Callable[[Collection[str]], list[Table]]
+    #: In ISO 8601.
+    created_at: str
+    csv: CsvStyle
+
+
+def write_fresh(sheet: Sheet, columns: Sequence[OutputColumn], answers: Iterable[Sequence[Cell]], told: Told, out: Path) -> list[str]:
     """Write the kind of file that ``out`` is called; return what the user should be told."""
     headers = list(sheet.headers) + [column.header for column in columns if column.fills is None]
     places = _places(columns, len(sheet.headers))
@@ -91,24 +110,24 @@ def _write_fresh(store: RunStore, sheet: Sheet, columns: Sequence[OutputColumn],
     names = distinct_names(headers)
     match out.suffix.lower():
         case ".csv" | ".tsv":
-            write_delimited(out, headers, rows, raw=store.manifest.csv == CsvStyle.RAW)
-            write_record(out, provenance(store))
+            write_delimited(out, headers, rows, raw=told.csv == CsvStyle.RAW)
+            write_record(out, told.record)
             return []
         case ".jsonl":
             write_json_lines(out, names, rows)
-            write_record(out, provenance(store))
+            write_record(out, told.record)
             return _renamed(headers, names)
         case ".parquet":
             kinds: list[Collection[type]] = [*sheet.kinds, *[()] * (len(headers) - len(sheet.headers))]
             for place, column in zip(places, columns, strict=True):
                 kinds[place] = [field_kind(column.field)]
-            write_parquet(out, names, kinds, rows, provenance(store))
+            write_parquet(out, names, kinds, rows, told.record)
             return _renamed(headers, names)
         case _:
             wide = {sheet.question_column} | {place for place, column in zip(places, columns, strict=True) if _is_wide(column)}
             name = sheet_name(sheet.name)
-            tables = [Table(name, headers, rows, wide), *_added(store, sheet, [name])]
-            return write_tables(out, tables, datetime.datetime.fromisoformat(store.manifest.created_at).replace(tzinfo=None))
+            tables = [Table(name, headers, rows, wide), *told.sheets([name])]
+            return write_tables(out, tables, datetime.datetime.fromisoformat(told.created_at).replace(tzinfo=None))
 
 
 def _renamed(headers: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -134,11 +153,11 @@ def _additions(columns: Sequence[OutputColumn], sheet: Sheet, kept: Kept) -> lis
 
 def _added(store: RunStore, sheet: Sheet, names: Collection[str]) -> list[Table]:
     """Return the sheets that come after those of these names."""
-    told = [[name, _told(value)] for name, value in provenance(store).items()]
-    tables = [Table(_free_name("Run", names), list(RUN_HEADERS), told, {1})]
+    told = [[name, as_cell(value)] for name, value in provenance(store).items()]
+    tables = [Table(free_name("Run", names), list(RUN_HEADERS), told, {1})]
     if next(store.answers(outcomes=UNANSWERED), None) is not None:
         taken = [*names, tables[0].name]
-        tables.append(Table(_free_name("Errors", taken), list(ERRORS_HEADERS), errors_of(store, sheet), {1, 3}))
+        tables.append(Table(free_name("Errors", taken), list(ERRORS_HEADERS), errors_of(store, sheet), {1, 3}))
     return tables
 
 
@@ -156,7 +175,7 @@ def _cells(answer: Answer) -> dict[str, Cell]:
     return cells
 
 
-def _told(value: Any) -> Cell:
+def as_cell(value: Any) -> Cell:
     """Return a value as a cell; whole numbers that a spreadsheet would round, such as seeds, as text."""
     if isinstance(value, int) and abs(value) >= 2**53:
         return str(value)
@@ -167,7 +186,8 @@ def _flat(value: Any) -> list[str]:
     return [f"{key}={item}" for key, item in value.items()] if isinstance(value, dict) else [str(item) for item in value]
 
 
-def _free_name(name: str, names: Collection[str]) -> str:
+def free_name(name: str, names: Collection[str]) -> str:
+    """Return the name of a sheet of ours that none of these has."""
     taken = {known.casefold() for known in names}
     more = (f"{name} (Kotae)" if number == 1 else f"{name} (Kotae) {number}" for number in count(1))
     return next(candidate for candidate in chain([name], more) if candidate.casefold() not in taken)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from producer.price import price_of
 from producer.runs import RunStore
 
 from .replacing import replacing
@@ -48,5 +49,5 @@ def provenance(store: RunStore) -> dict[str, Any]:
     asked |= {f"rows {outcome}": count for outcome, count in sorted(tally.by_outcome.items())}
     asked["rows not settled yet"] = tally.rows - tally.stored or None
     asked["yield"] = f"{tally.answered} of {tally.asked} replies keep the format"
-    asked |= {"prompt tokens": tally.prompt_tokens, "output tokens": tally.output_tokens}
+    asked |= {"prompt tokens": tally.prompt_tokens, "output tokens": tally.output_tokens, "price of these answers": price_of(store)}
     return {name: value for name, value in asked.items() if value not in (None, "", (), [], {})}

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 #: The engines there are.
-EngineName = Literal["vllm", "unsloth", "echo"]
+EngineName = Literal["vllm", "unsloth", "openai", "echo"]
 
 #: Shown in Flower and in logs instead of a whole text.
 _FIRST_WORDS = 48

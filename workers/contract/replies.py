@@ -17,6 +17,10 @@ UNCLOSED_ANSWER = "ANSWER not found"
 REASONING_ANSWER_PROMPT = "\nRespond in the following format:\n<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>\n"
 
 
+#: Any tag of a format.
+_TAG = re.compile(r"<(/?(?:reasoning|answer|think))>")
+
+
 class Reading(NamedTuple):
     """How a reply reads; the raw text stays with the completion."""
 
@@ -94,6 +98,24 @@ def written(text: str, reply_format: ReplyFormat) -> tuple[str, str]:
             return "", text
         case _:
             assert_never(reply_format)
+
+
+def joined(reasoning: str, text: str, reply_format: ReplyFormat) -> str:
+    """Return as one raw reply what an engine gives in two parts: what the model thought, and what it said.
+
+    It reads in the format as both parts deserve: the model has kept them apart itself. A text that brings its own reasoning keeps it,
+    and what was thought stands before it as ``<think>``. Tags within what was thought are not to be taken for those of the reply.
+    """
+    if not reasoning or reply_format is ReplyFormat.PLAIN:
+        return text
+    reasoning = _TAG.sub(lambda tag: f"‹{tag[1]}›", reasoning.strip())
+    if reply_format is ReplyFormat.THINK or "<reasoning>" in text:
+        return f"<think>\n{reasoning}\n</think>\n\n{text}" if text else f"<think>\n{reasoning}"  # cut off before it spoke
+    if not text:
+        text = "<answer>"
+    elif "<answer>" not in text:
+        text = f"<answer>\n{text}\n</answer>\n"
+    return f"<reasoning>\n{reasoning}\n</reasoning>\n{text}"
 
 
 def default_system_prompt(reply_format: ReplyFormat) -> str:

@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple, Protocol, assert_never
 
+from workers.contract.errors import UserError
 from workers.contract.messages import ChatMessage, ModelIdentity, Sampling
 from workers.settings import WorkerSettings
 
@@ -15,9 +17,12 @@ class Sample(NamedTuple):
     """One sampled continuation of a prompt."""
 
     text: str
+    #: Where an engine does not know them, other numbers, as many as there are tokens.
     token_ids: tuple[int, ...]
     #: ``stop``, ``length``, ... as vLLM and OpenAI name it.
     finish_reason: str
+    #: What the model thought, where the engine gives it apart from the text.
+    reasoning: str = ""
 
 
 class Generation(NamedTuple):
@@ -75,6 +80,12 @@ def open_engine(settings: WorkerSettings) -> Engine:
             from .unsloth_engine import UnslothEngine
 
             return UnslothEngine(settings)
+        case "openai":
+            if find_spec("openai") is None:
+                raise UserError("--engine openai needs OpenAI's client: pip install 'kotae[openai]'")
+            from .openai_engine import OpenAIEngine
+
+            return OpenAIEngine(settings)
         case "echo":
             from .echo_engine import EchoEngine
 

@@ -1,7 +1,5 @@
 """What vLLM is asked for a row, and what its exceptions mean; shared by the engines that run on it. Spans vLLM 0.24 to 0.33."""
 
-import json
-import re
 from typing import Any
 
 import vllm
@@ -12,13 +10,10 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from workers.contract.errors import EngineDead, EngineError, Failed, Rejected
 from workers.contract.messages import Sampling
-from workers.contract.replies import layout
 
 from . import Sample
+from .structural_tag import structural_tag
 from .vllm_server import Loaded, Reply
-
-#: An enforced reply must leave room for some words between its tags.
-_MIN_FREE_TOKENS = 16
 
 
 def sampling_params(sampling: Sampling, max_tokens: int) -> SamplingParams:
@@ -87,25 +82,8 @@ def first_line(error: Exception) -> str:
 
 
 def _structured_outputs(sampling: Sampling, max_tokens: int) -> StructuredOutputsParams | None:
-    """Hold the reply to its format. Both parts are bounded in tokens, so that the tags always close within ``max_tokens``."""
-    if sampling.enforce_format is None or (shape := layout(sampling.enforce_format)) is None:
+    if sampling.enforce_format is None or (tag := structural_tag(sampling.enforce_format, max_tokens)) is None:
         return None
     if not can_enforce_formats():
         raise Rejected("this worker's vLLM cannot bound the parts of a reply: --enforce-format needs xgrammar 0.2.8 or newer")
-    tags = "".join(shape)
-    # At worst every byte of a tag is a token of its own; one more for the end of the reply.
-    free = max_tokens - len(tags.encode()) - 1
-    if free < _MIN_FREE_TOKENS:
-        raise Rejected(f"--enforce-format leaves {max(free, 0)} of {max_tokens} tokens between the tags; raise --max-tokens")
-    reasoning = free * 3 // 5
-    excludes = ["</", *re.findall(r"<\w+>", tags)]  # a tag inside a part would end it, or begin another, for whoever reads the reply
-    elements = [
-        {"type": "const_string", "value": shape.opening},
-        {"type": "any_text", "excludes": excludes, "max_tokens": reasoning},
-        {"type": "const_string", "value": shape.between},
-        {"type": "any_text", "excludes": excludes, "max_tokens": free - reasoning},
-    ]
-    if shape.closing:
-        elements.append({"type": "const_string", "value": shape.closing})
-    tag = {"type": "structural_tag", "format": {"type": "sequence", "elements": elements}}
-    return StructuredOutputsParams(structural_tag=json.dumps(tag))
+    return StructuredOutputsParams(structural_tag=tag)
