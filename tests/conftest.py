@@ -19,6 +19,7 @@ import redis
 import xlsxwriter
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.browsers import browser as browser
 from workers.contract import broker
 from workers.contract.messages import Answer, ChatMessage, Question, Sampling
 from workers.settings import WorkerSettings
