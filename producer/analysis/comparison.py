@@ -1,6 +1,7 @@
 """``kotae compare``: sources side by side in a workbook, or on a page to judge them on."""
 
 import datetime
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -90,13 +91,19 @@ class Counts:
 
 def labels_of(sources: Sequence[RunSource | ColumnSource]) -> list[str]:
     """Call every source by its model, or by what it was called on the command line where two have the same, or by a number too."""
-    models = Counter(source.model for source in sources)
+    models = [_model(source) for source in sources]
     labels: list[str] = []
-    for source in sources:
-        label = source.model if models[source.model] == 1 and source.model.strip() else source.name
+    for source, model in zip(sources, models, strict=True):
+        label = model if models.count(model) == 1 and model else source.name
         same = sum(earlier == label or earlier.startswith(f"{label} (") for earlier in labels)
         labels.append(f"{label} ({same + 1})" if label in labels else label)
     return labels
+
+
+def _model(source: RunSource | ColumnSource) -> str:
+    """Return who answered: the column ``answer (MODEL)`` says it in its header."""
+    matched = re.fullmatch(r"answer(?:_\d+)? \((.+)\)", source.model.strip(), re.DOTALL)
+    return matched[1].strip() if matched and isinstance(source, ColumnSource) else source.model.strip()
 
 
 def _writer(out: Path) -> Writer:

@@ -119,7 +119,7 @@ class _Index:
             "filters": [
                 {"column": self.shown.index(column), "values": list(one.values), "codes": one.codes.tolist()}
                 for column, one in self._filters.items()
-                if len(one.values) > 1
+                if 1 < len(one.values) < len(one.codes)  # one that numbers the rows chooses nothing
             ],
         }
 

@@ -14,6 +14,10 @@ from .replies import Reply
 
 #: Rows that a process measures at a time.
 _BATCH = 32
+#: Fewer batches are measured sooner than other processes begin.
+_FEW = 8
+#: Characters of a text, from its start, whose repetition is measured: far more than models are let say, while a file may hold anything.
+_MEASURED = 50_000
 _WORKERS = min(os.cpu_count() or 1, 8)
 
 
@@ -43,9 +47,9 @@ def first_reply(joined: Joined, side: int) -> Reply | None:
 def measured(rows: Iterable[Joined]) -> Iterator[Compared]:
     """Yield rows with their figures, in their order; few of them are held at a time."""
     batches = _batches(rows)
-    ahead = list(islice(batches, 2))
+    ahead = list(islice(batches, _FEW))
     batches = chain(ahead, batches)
-    if len(ahead) < 2 or _WORKERS == 1:
+    if len(ahead) < _FEW or _WORKERS == 1:
         for batch in batches:
             yield from map(Compared, batch, _measure(_texts(batch)))
         return
@@ -85,6 +89,6 @@ def _measure(batch: list[_SidesTexts]) -> list[_SidesFigures]:
 
 
 def _figures(answer: str, reasoning: str) -> Figures:
-    of_answer, of_reasoning = repetition(answer), repetition(reasoning)
+    of_answer, of_reasoning = repetition(answer[:_MEASURED]), repetition(reasoning[:_MEASURED])
     longest = max(of_answer.longest, of_reasoning.longest)
     return Figures(len(answer), len(reasoning), of_answer.share, of_reasoning.share, longest)

@@ -59,7 +59,7 @@ class SideBar {
       make("div", { class: "filters" },
         this.search,
         make("div", { class: "selects" }, this.outcome(), this.judged, this.order()),
-        this.columns.length ? make("details", { class: "columns", open: this.columns.length <= 2 }, make("summary", {}, "Columns"), make("div", { class: "selects" }, ...this.columns)) : null,
+        this.columns.length ? make("details", { class: "columns", open: this.columns.length <= 4 }, make("summary", {}, "Columns"), make("div", { class: "selects" }, ...this.columns)) : null,
         this.count,
       ),
       view.list.element,

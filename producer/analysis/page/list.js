@@ -32,6 +32,7 @@ class List {
 
   draw() {
     const { places } = this.finding;
+    this.element.dataset.count = places.length;
     this.space.style.height = `${this.height()}px`;
     const top = this.top();
     const first = Math.max(0, Math.floor(top) - 4);

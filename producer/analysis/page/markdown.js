@@ -1,8 +1,8 @@
 // Markdown of models as a fragment of the document. HTML in it is escaped; what comes out is sanitised once more; nothing in it is loaded.
 
 /** Characters up to which a text is read as Markdown, and shown at all before one asks for more. */
-const MARKDOWN_LIMIT = 60000;
-const SHOWN_LIMIT = 300000;
+const MARKDOWN_LIMIT = 40000;
+const SHOWN_LIMIT = 60000;
 
 const markdown = makeMarkdown();
 
@@ -47,6 +47,37 @@ function makeMarkdown() {
   return parser;
 }
 
+/**
+ * Set apart what follows a list, a quotation or a table, or begins one: Markdown would take the line in as one more of theirs, and
+ * the blank line that kept it out may have been dropped when the reply was read. Code stays as it is.
+ */
+function apart(text) {
+  const lines = [];
+  let fence = "";
+  let within = false; // a list or a quotation
+  for (const line of text.split("\n")) {
+    const mark = /^ {0,3}(`{3,}|~{3,})/.exec(line);
+    const opens = !fence && mark;
+    const previous = lines.length ? lines[lines.length - 1] : "";
+    if (!fence && previous.trim()) {
+      const item = /^\s*(?:[-*+]|\d{1,9}[.)])(?:\s|$)/.test(line);
+      const quoted = /^ {0,3}>/.test(line);
+      const leaves = within && /^\S/.test(line) && !item && !quoted;
+      const row = /^ {0,3}\|/;
+      const table = row.test(line) && !row.test(previous);
+      const behindTable = row.test(previous) && !line.includes("|");
+      if (leaves || table || behindTable) lines.push("");
+      within = item || quoted || (within && !leaves);
+    } else if (!fence) {
+      within = /^\s*(?:[-*+]|\d{1,9}[.)])(?:\s|$)|^ {0,3}>/.test(line);
+    }
+    if (opens) fence = mark[1];
+    else if (fence && mark && mark[1].startsWith(fence) && !line.trim().slice(mark[1].length)) fence = "";
+    lines.push(line);
+  }
+  return lines.join("\n");
+}
+
 /** Formulas stay as they were written: their backslashes and underscores mean nothing to Markdown. */
 function tex(state, silent) {
   const { src, pos } = state;
@@ -57,9 +88,9 @@ function tex(state, silent) {
   let end;
   let display = false;
   if (pairs[two]) {
-    const close = src.indexOf(pairs[two], pos + 2);
-    if (close < 0 || close - pos > 4000) return false;
-    end = close + 2;
+    const close = src.slice(pos + 2, pos + 2000).indexOf(pairs[two]);
+    if (close < 0) return false;
+    end = pos + 2 + close + 2;
     display = two !== "\\(";
   } else {
     if (first !== "$") return false;
@@ -119,7 +150,7 @@ function textBlock(text, plain) {
   const block = make("div", { class: "text", lang: languageOf(shown), dir: "auto" });
   if (!plain && shown.length <= MARKDOWN_LIMIT) {
     try {
-      block.append(DOMPurify.sanitize(markdown.render(shown, {}), SANITISED));
+      block.append(DOMPurify.sanitize(markdown.render(apart(shown), {}), SANITISED));
       return block;
     } catch {
       block.replaceChildren();

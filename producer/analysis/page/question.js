@@ -113,7 +113,7 @@ class QuestionView {
       const more = shortest > 0 && length > shortest ? `+${number.format(Math.round((length / shortest - 1) * 100))} %` : "";
       return make("p", { class: "length" },
         make("span", { class: "what" }, what),
-        make("span", { class: "track" }, bar(`fill ${what}`, length / longest)),
+        make("span", { class: "track" }, bar(`fill of-${what}`, length / longest)),
         make("span", { class: "figure" }, number.format(length)),
         make("span", { class: "more", title: "longer than the shortest" }, more),
       );
