@@ -263,7 +263,7 @@ def test_hostile_replies_run_nothing_and_load_nothing(browser: "Browser", tmp_pa
 def test_a_page_opens_whatever_its_answers_are(browser: "Browser", tmp_path: Path) -> None:
     """A million characters, the other direction, half a pair of surrogates, marks that no parser of Markdown likes."""
     hard = [
-        "長い。" * 100_000,
+        "長い。" * 30_000,
         "مرحبا **بالعالم**\n\n- واحد",
         "half \ud83d a pair \x07",
         "[" * 30_000,
