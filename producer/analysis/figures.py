@@ -1,6 +1,7 @@
 """Replies in figures: how long they are and how much they repeat themselves, for many rows at once on all cores."""
 
 import os
+import signal
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -53,8 +54,9 @@ def measured(rows: Iterable[Joined]) -> Iterator[Compared]:
         for batch in batches:
             yield from map(Compared, batch, _measure(_texts(batch)))
         return
-    # Not forked: somebody may have begun threads here
-    with ProcessPoolExecutor(_WORKERS, mp_context=get_context("spawn")) as pool:
+    # Not forked: somebody may have begun threads here. Ctrl-C is this process's to answer
+    quiet = (signal.SIGINT, signal.SIG_IGN)
+    with ProcessPoolExecutor(_WORKERS, get_context("spawn"), signal.signal, quiet) as pool:
         waiting: deque[tuple[Sequence[Joined], Future[list[_SidesFigures]]]] = deque()
         for batch in batches:
             waiting.append((batch, pool.submit(_measure, _texts(batch))))
