@@ -102,8 +102,9 @@ def labels_of(sources: Sequence[RunSource | ColumnSource]) -> list[str]:
 
 def _model(source: RunSource | ColumnSource) -> str:
     """Return who answered: the column ``answer (MODEL)`` says it in its header."""
-    matched = re.fullmatch(r"answer(?:_\d+)? \((.+)\)", source.model.strip(), re.DOTALL)
-    return matched[1].strip() if matched and isinstance(source, ColumnSource) else source.model.strip()
+    model = "".join(character for character in " ".join(source.model.split()) if character.isprintable())  # a header holds anything
+    matched = re.fullmatch(r"answer(?:_\d+)? \((.+)\)", model)
+    return matched[1].strip() if matched and isinstance(source, ColumnSource) else model
 
 
 def _writer(out: Path) -> Writer:

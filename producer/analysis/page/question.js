@@ -110,7 +110,8 @@ class QuestionView {
       const lengths = row.sides.filter((one) => one && one.figures).map((one) => one.figures[i]);
       const [longest, shortest, length] = [Math.max(...lengths), Math.min(...lengths), given.figures[i]];
       if (!longest) return null;
-      const more = shortest > 0 && length > shortest ? `+${number.format(Math.round((length / shortest - 1) * 100))} %` : "";
+      const times = shortest > 0 ? length / shortest : 1;
+      const more = times >= 10 ? `× ${number.format(Math.round(times))}` : times > 1 ? `+${Math.round((times - 1) * 100)} %` : "";
       return make("p", { class: "length" },
         make("span", { class: "what" }, what),
         make("span", { class: "track" }, bar(`fill of-${what}`, length / longest)),
