@@ -277,6 +277,26 @@ def report(
     raise typer.Exit(write(Asked(sources, **vars(measuring)), output, _desk(desk)))
 
 
+@cli.command("compare")
+@spread
+def compare_sources(
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Runs, or FILE:COLUMN; at least two.")],
+    desk: DeskOptions,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", envvar="KOTAE_OUTPUT", help="A workbook (.xlsx), or a page to read and judge on (.html).")
+    ] = Path("comparison.html"),
+    join: Annotated[
+        str | None, typer.Option(envvar="KOTAE_JOIN", metavar="COLUMN", help="Join rows by the values of this column, not row by row.")
+    ] = None,
+    sheet: Annotated[str | None, typer.Option(envvar="KOTAE_SHEET", help="The sheet of the files, if several have questions.")] = None,
+    question_column: Annotated[str | None, typer.Option(envvar="KOTAE_QUESTION_COLUMN", help="The files' column of questions.")] = None,
+) -> None:
+    """Put the answers of several runs, or columns of workbooks, side by side: as a workbook, or as a page to judge them on."""
+    from .analysis import comparison
+
+    raise typer.Exit(comparison.compare(sources, output, join, sheet, question_column, _desk(desk)))
+
+
 def run() -> None:
     """Run the command line (console script)."""
     for stream in (sys.stdout, sys.stderr):  # a terminal that knows no Japanese is no reason to stop

@@ -78,10 +78,14 @@ class ColumnSource:
 
     reply_format = ReplyFormat.REASONING_ANSWER
 
-    def __init__(self, name: str, sheet: Sheet, column: int, reasoning: int | None, outcome: int | None) -> None:
-        self.name, self.sheet = name, sheet
+    def __init__(self, name: str, path: Path, sheet: Sheet, column: int, reasoning: int | None, outcome: int | None) -> None:
+        self.name, self.path, self.sheet = name, path, sheet
         self.model = sheet.headers[column]
         self._column, self._reasoning, self._outcome = column, reasoning, outcome
+
+    def columns(self) -> frozenset[int]:
+        """Return the columns of the sheet that the replies are read from."""
+        return frozenset(column for column in (self._column, self._reasoning, self._outcome) if column is not None)
 
     def rows(self) -> Iterator[Row]:
         for row, (question, cells) in enumerate(zip(self.sheet.questions(), self.sheet.rows(), strict=True)):
@@ -160,7 +164,7 @@ def _column_source(name: str, place: _Place, sheet: str | None, question_column:
     rest = matched["rest"] if matched else ""
     reasoning = column_of(table, place.reasoning) if place.reasoning else find_question_column(table.headers, f"reasoning{rest}")
     outcome = find_question_column(table.headers, f"outcome{rest}") if matched else None
-    return ColumnSource(name, table, column, reasoning, outcome)
+    return ColumnSource(name, place.path, table, column, reasoning, outcome)
 
 
 def column_of(sheet: Sheet, header: str) -> int:

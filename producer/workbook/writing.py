@@ -52,10 +52,12 @@ xlsxwriter.workbook.ZipFile = partial(ZipFile, compresslevel=4)
 
 
 class Table:
-    """One sheet to write: its name, its headers, its rows as they come, and which of its columns hold long text."""
+    """One sheet to write: its name, its headers, its rows as they come, which of its columns hold long text, whether it has filters."""
 
-    def __init__(self, name: str, headers: Sequence[str], rows: Iterable[Sequence[Cell]], wide: Iterable[int] = ()) -> None:
-        self.name, self.headers, self.rows, self.wide = name, headers, rows, frozenset(wide)
+    def __init__(
+        self, name: str, headers: Sequence[str], rows: Iterable[Sequence[Cell]], wide: Iterable[int] = (), filtered: bool = False
+    ) -> None:
+        self.name, self.headers, self.rows, self.wide, self.filtered = name, headers, rows, frozenset(wide), filtered
 
 
 def write_tables(path: Path, tables: Sequence[Table], created: datetime.datetime, most_rows: int = MAX_ROWS) -> list[str]:
@@ -216,10 +218,13 @@ def _write_sheet(workbook: Any, name: str, table: Table, rows: Iterable[Sequence
     sheet.freeze_panes(1, 0)
     for column, header in enumerate(table.headers):
         _check(sheet.write_string(0, column, cut_for_excel(header), bold), name, 0)
+    number = 0
     for number, row in enumerate(rows, start=1):
         for column, cell in enumerate(row):
             text_format = wrapped if column in table.wide else plain
             _check(_write_cell(sheet, number, column, cell, text_format, dates), name, number)
+    if table.filtered:
+        _check(sheet.autofilter(0, 0, number, len(table.headers) - 1), name, 0)
 
 
 def _write_cell(sheet: Any, row: int, column: int, cell: Cell, text_format: Any, dates: dict[type, Any]) -> int:
