@@ -1,5 +1,7 @@
 """Measures of replies: repetition, reasoning in the answer, language."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,7 +43,7 @@ def test_every_repeat_that_is_inserted_makes_the_share_grow(data: st.DataObject,
     for times in range(1, 6):
         shares.append(repetition(joined([*units, *passage * times], between)).share)
 
-    assert all(after > before for before, after in zip(shares, shares[1:], strict=False)), shares
+    assert all(after > before for before, after in pairwise(shares)), shares
     assert shares[-1] == pytest.approx(5 * len(passage) / (len(units) + 5 * len(passage)))
 
 

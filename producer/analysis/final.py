@@ -1,0 +1,103 @@
+r"""Where a reply says its final answer: \boxed{42}, #### 42, "The answer is 42.", 「答えは42です。」, "42が正解". Pure.
+
+Every rule has its source in ``docs/analysis.md``.
+"""
+
+import re
+from collections.abc import Iterator
+from enum import Enum
+from typing import NamedTuple
+
+
+class Kind(Enum):
+    """By which rule a statement was found."""
+
+    BOXED = "boxed"
+    HASHES = "####"
+    #: After "the answer is": the answer comes first in it.
+    AFTER = "after"
+    #: After 答えは: the answer comes last, before the verb.
+    AFTER_JAPANESE = "after (Japanese)"
+    #: Before "is correct" or が正解.
+    BEFORE = "before"
+
+
+class Statement(NamedTuple):
+    """What a reply says its answer is."""
+
+    kind: Kind
+    text: str
+
+
+_AFTER = re.compile(
+    r"(?:\banswer|\bsolution|\bresult)\b[^.\n:=]{0,60}?(?:\bis\b|\bare\b|\bequals\b|\bwould be\b|\bwill be\b|[:=]|→)(?!\s*not\b)(?:\s*:)?"
+    r"|^\W*(?:the\s+)?(?:final\s+|correct\s+)?answer\W*\n"
+    r"|(?:最終)?(?:答え?|こたえ|解答|回答|正解|結論|解)\s*(?:[\])】」』>]\s*)?[:=→]|[\[(【「『<](?:最終)?(?:答え?|解答|回答|正解|結論)[\])】」』>]",
+    re.IGNORECASE | re.MULTILINE,
+)
+_AFTER_JAPANESE = re.compile(
+    r"(?:答え|こたえ|解答|回答|正解|結論|正答|解|結果|(?:正しい|適切な|当てはまる)(?:もの|選択肢|番号|記号)(?:の番号|の記号)?|求める[^\s。、]{1,10})"
+    r"(?:として(?:は|、)|は|が(?!正))[、,:\s]*"
+)
+_BEFORE = re.compile(
+    r"(?P<japanese>[^\s。、,「」]{1,24}?)[」』)]?\s*(?:が|こそ)\s*、?(?:最終的な|最も)?(?:正解|正答|答え|解答|正し(?:い|く)|適切|当てはまる|該当する)"
+    r"|(?P<english>\S{1,24}) (?:is|would be) (?:the |my |our )?(?:final |correct |right |best )*(?:answer|correct|choice|option)\b",
+    re.IGNORECASE,
+)
+#: What a Japanese sentence says its answer is ends here.
+_VERB = re.compile(r"(?:です|でした|である|であり|になり|になる|となり|となる|だと|なので|で[、,]|だ(?=。|$)|と(?:考え|思|わか|分か))")
+_END = re.compile(r"[。\n!]|\.(?=\s|$)|(?<=[^\d]);")
+_NOT_THIS = re.compile(r"[^、。は\s]{1,20}(?:では|じゃ)なく(?:て)?、?|\bnot\b[^,.;]{1,20}(?:,\s*)?\b(?:but|rather)\b", re.IGNORECASE)
+_OPERATION = re.compile(r"[×÷+*]|\d\s*[-/]\s*\d")
+
+
+def boxed(text: str) -> str | None:
+    r"""Return what stands in the last ``\boxed{...}`` or ``\fbox{...}`` of a text; None if there is none, or it is not closed."""
+    place = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
+    opening = text.find("{", place)
+    if place < 0 or opening < 0 or text[place:opening].strip() not in ("\\boxed", "\\fbox"):
+        return None
+    depth = 0
+    for end in range(opening, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[end], 0)
+        if depth == 0:
+            return text[opening + 1 : end]
+    return None
+
+
+def statements(text: str) -> Iterator[Statement]:
+    """Yield where a text that went through ``plain`` says its answer, the surest first and of equal ones the last.
+
+    What is boxed must be looked for before that (``boxed``).
+    """
+    hashes = re.findall(r"####\s*([^\n]+)", text)
+    if hashes:
+        yield Statement(Kind.HASHES, hashes[-1].strip())
+    found = [(match.end(), match.start(), Kind.AFTER) for match in _AFTER.finditer(text)]
+    found += [(match.end(), match.start(), Kind.AFTER_JAPANESE) for match in _AFTER_JAPANESE.finditer(text)]
+    after = [(start, Statement(kind, _clause(text, end, kind))) for end, start, kind in found]
+    before = [(match.start(), Statement(Kind.BEFORE, match["japanese"] or match["english"])) for match in _BEFORE.finditer(text)]
+    yield from (statement for _, statement in sorted(after + before, key=lambda one: one[0], reverse=True) if statement.text)
+
+
+def emphasised(text: str) -> list[str]:
+    """Return what stands between ``**`` in a reply as it was written."""
+    return [part.strip() for part in re.findall(r"\*\*([^*\n]{1,80})\*\*", text)]
+
+
+def without_asides(text: str) -> str:
+    """Return a statement without what stands in parentheses, unless that is all there is."""
+    bare = re.sub(r"\([^()]*\)|\[[^\[\]]*\]", " ", text).strip()
+    return bare if re.search(r"\w", bare) else text
+
+
+def _clause(text: str, start: int, kind: Kind) -> str:
+    """Return what is said from a place to the end of the sentence or, in Japanese, to its verb."""
+    rest = text[start:].lstrip(" \t\n:=*#>、\"'")[:400]
+    end = _END.search(rest)
+    clause = _NOT_THIS.sub("", rest[: end.start()] if end else rest)
+    for verb in _VERB.finditer(clause):
+        said = clause[: verb.start()]
+        if re.search(r"\w", said) and (kind is Kind.AFTER or "=" in said or not _OPERATION.search(said)):
+            return said.strip()
+    return clause.strip()

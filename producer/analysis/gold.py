@@ -1,0 +1,138 @@
+"""Whether a reply is right: its final answer, found in its words, against a gold one. Pure.
+
+``docs/analysis.md`` lists the rules, each with its source.
+"""
+
+import re
+import unicodedata
+from enum import StrEnum
+
+from .choices import choice_of, label_of
+from .final import Kind, Statement, boxed, emphasised, statements, without_asides
+from .numbers import Number, numbers, plain
+
+
+class Match(StrEnum):
+    """How a reply is held against gold."""
+
+    #: The same words.
+    EXACT = "exact"
+    #: The same number, however it is written and whatever its unit.
+    NUMERIC = "numeric"
+    #: The same label: B, (2), ウ.
+    CHOICE = "choice"
+    #: One of them, by what the gold answer looks like.
+    AUTO = "auto"
+
+
+_NOT_A_NUMBER = re.compile(r"\\(?:sqrt|pi|ln|log|sin|cos|tan|infty)|[√π∞]|\d\s?[xyn]\b")
+_LIST_NUMBER = re.compile(
+    r"^\s*(?:[-*•]\s*)?(?:(?:step|ステップ|手順|第)\s*\d+\s*[:.)]?|\(?\d{1,2}[.):、](?=\s))", re.MULTILINE | re.IGNORECASE
+)
+#: What may stand before the number of a gold answer, and behind it.
+_GOLD_PREFIX = r"(?:[a-z]\s*=\s*|約|およそ|ほぼ|≈|~|about |approximately |approx\.? )?"
+_GOLD_UNIT = r"[^\d。!?]{0,16}[.。]?"
+_YES_NO = frozenset(("yes", "no", "true", "false", "はい", "いいえ", "正しい", "誤り", "○", "×"))
+_COPULA = re.compile(r"(?:です|でした|である|だ|になります|となります)$")
+
+
+def kind_of(gold: str) -> Match:
+    """Return how a gold answer asks to be matched: by a label, by a number, or by its words."""
+    text = plain(_told_gold(gold)).strip()
+    found = numbers(text)
+    if (
+        len(found) == 1
+        and re.fullmatch(_GOLD_PREFIX, text[: found[0].start], re.IGNORECASE)
+        and re.fullmatch(_GOLD_UNIT, text[found[0].end :])
+    ):
+        return Match.NUMERIC
+    if re.fullmatch(r"[〇一二三四五六七八九十百千万億]+[個人円本枚歳年月日回時分秒点]?", text) and numbers(text, spelled=True):
+        return Match.NUMERIC
+    return Match.CHOICE if label_of(gold) else Match.EXACT
+
+
+def is_right(reply: str, gold: str, match: Match = Match.AUTO) -> bool | None:
+    """Say whether the text of an answer gives the gold one; None if gold is empty, or not what ``match`` wants."""
+    gold = gold.strip()
+    if not gold:
+        return None
+    match match if match is not Match.AUTO else kind_of(gold):
+        case Match.NUMERIC:
+            wanted = number_of(gold)
+            found = number_of(reply)
+            return None if wanted is None else found is not None and found.equals(wanted)
+        case Match.CHOICE:
+            label = label_of(gold)
+            return None if label is None else choice_of(reply, label) == label
+        case _:
+            return _says(reply, _told_gold(gold))
+
+
+def number_of(reply: str) -> Number | None:
+    """Return the number that a reply gives as its final answer; None if it gives none."""
+    for statement in _statements(reply):
+        found = _number_in(statement)
+        if found is not None:
+            return found
+        if statement.kind is Kind.BOXED:
+            return None  # it says its answer, and that is no number
+    for part in reversed(emphasised(reply)):
+        text = plain(part)
+        found_there = numbers(text)
+        if len(found_there) == 1 and kind_of(part) is Match.NUMERIC and not re.fullmatch(r"\(?\d+[.):]", text):
+            return found_there[0]
+    text = _LIST_NUMBER.sub(" ", plain(reply)) if "\n" in reply.strip() else plain(reply)
+    everywhere = numbers(text) or numbers(text, spelled=True)
+    return everywhere[-1] if everywhere else None
+
+
+def _statements(reply: str) -> list[Statement]:
+    inside = boxed(reply)
+    there = [] if inside is None else [Statement(Kind.BOXED, plain(inside))]
+    return [*there, *statements(plain(reply))]
+
+
+def _number_in(statement: Statement) -> Number | None:
+    bare = without_asides(statement.text)
+    text = bare if numbers(bare) else statement.text
+    if statement.kind is not Kind.AFTER_JAPANESE or "=" in text:
+        text = re.split(r"[=≈]", text)[-1] if numbers(re.split(r"[=≈]", text)[-1]) else text
+    if _NOT_A_NUMBER.search(text):
+        return None
+    found = numbers(text) or numbers(text, spelled=True)
+    if not found:
+        return None
+    return found[-1 if statement.kind is Kind.AFTER_JAPANESE else 0]
+
+
+def _says(reply: str, gold: str) -> bool:
+    """Say whether a reply gives gold in the same words: all of it, its final statement, what it emphasises last, or its last line."""
+    wanted = _normal(gold)
+    if _normal(reply) == wanted:
+        return True
+    said = _statements(reply)
+    if wanted in _YES_NO:
+        first = [one.text for one in said[:1]] or [reply]
+        return re.match(rf"{re.escape(wanted)}(?![a-z])", _spaced(first[0])) is not None
+    if said:
+        return any(_normal(form) == wanted for form in (said[0].text, without_asides(said[0].text)))
+    lines = [line for line in reply.splitlines() if line.strip()]
+    return any(_normal(text) == wanted for text in [*emphasised(reply)[-1:], *lines[-1:]])
+
+
+def _told_gold(gold: str) -> str:
+    """Return the answer of a gold text that is a whole solution, as those of GSM8K and MATH are."""
+    inside = boxed(gold)
+    if inside is not None:
+        return inside
+    return gold.rpartition("####")[2].strip() if "####" in gold else gold
+
+
+def _spaced(text: str) -> str:
+    return plain(text).casefold().strip(" \t\n.。、,;:!?\"'「」『』()*_")
+
+
+def _normal(text: str) -> str:
+    """Return a text without what SQuAD's and JSQuAD's scripts pass over: case, white space, punctuation around it, articles; or です."""
+    words = _COPULA.sub("", re.sub(r"\b(?:a|an|the)\s+", " ", _spaced(text))).strip(" .。「」『』\"'")
+    return "".join(unicodedata.normalize("NFKC", words).split()).replace("$", "").replace("\\", "")
