@@ -44,6 +44,9 @@ _BEFORE = re.compile(
     r"|(?P<english>\S{1,24}) (?:is|would be) (?:the |my |our )?(?:final |correct |right |best )*(?:answer|correct|choice|option)\b",
     re.IGNORECASE,
 )
+_PHRASES = ((_AFTER, Kind.AFTER), (_AFTER_JAPANESE, Kind.AFTER_JAPANESE), (_BEFORE, Kind.BEFORE))
+#: Statements that are looked at, from the end of a reply: one that says it more often is in a loop.
+_MOST = 16
 #: What a Japanese sentence says its answer is ends here.
 _VERB = re.compile(r"(?:です|でした|である|であり|になり|になる|となり|となる|だと|なので|で[、,]|だ(?=。|$)|と(?:考え|思|わか|分か))")
 _END = re.compile(r"[。\n!]|\.(?=\s|$)|(?<=[^\d]);")
@@ -73,11 +76,11 @@ def statements(text: str) -> Iterator[Statement]:
     hashes = re.findall(r"####\s*([^\n]+)", text)
     if hashes:
         yield Statement(Kind.HASHES, hashes[-1].strip())
-    found = [(match.end(), match.start(), Kind.AFTER) for match in _AFTER.finditer(text)]
-    found += [(match.end(), match.start(), Kind.AFTER_JAPANESE) for match in _AFTER_JAPANESE.finditer(text)]
-    after = [(start, Statement(kind, _clause(text, end, kind))) for end, start, kind in found]
-    before = [(match.start(), Statement(Kind.BEFORE, match["japanese"] or match["english"])) for match in _BEFORE.finditer(text)]
-    yield from (statement for _, statement in sorted(after + before, key=lambda one: one[0], reverse=True) if statement.text)
+    found = [(match.start(), match, kind) for pattern, kind in _PHRASES for match in pattern.finditer(text)]
+    for _, match, kind in sorted(found, key=lambda one: one[0], reverse=True)[:_MOST]:
+        said = (match["japanese"] or match["english"]) if kind is Kind.BEFORE else _clause(text, match.end(), kind)
+        if said:
+            yield Statement(kind, said)
 
 
 def emphasised(text: str) -> list[str]:
@@ -87,7 +90,7 @@ def emphasised(text: str) -> list[str]:
 
 def without_asides(text: str) -> str:
     """Return a statement without what stands in parentheses, unless that is all there is."""
-    bare = re.sub(r"\([^()]*\)|\[[^\[\]]*\]", " ", text).strip()
+    bare = re.sub(r"\([^()]{0,200}\)|\[[^\[\]]{0,200}\]", " ", text).strip()
     return bare if re.search(r"\w", bare) else text
 
 

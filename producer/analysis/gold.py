@@ -33,6 +33,10 @@ _LIST_NUMBER = re.compile(
 _GOLD_PREFIX = r"(?:[a-z]\s*=\s*|約|およそ|ほぼ|≈|~|about |approximately |approx\.? )?"
 _GOLD_UNIT = r"[^\d。!?]{0,16}[.。]?"
 _YES_NO = frozenset(("yes", "no", "true", "false", "はい", "いいえ", "正しい", "誤り", "○", "×"))
+#: A reply of one sentence that says what something is.
+_SENTENCE = re.compile(
+    r"[^。\n]*(?:は|とは)[、,]?(?P<japanese>[^は。、\n]+?)(?:です|でした|である|だ)|[^.\n]*?\b(?:is|was|are|were)\s+(?P<english>[^.\n]+)"
+)
 _COPULA = re.compile(r"(?:です|でした|である|だ|になります|となります)$")
 
 
@@ -81,8 +85,9 @@ def number_of(reply: str) -> Number | None:
         found_there = numbers(text)
         if len(found_there) == 1 and kind_of(part) is Match.NUMERIC and not re.fullmatch(r"\(?\d+[.):]", text):
             return found_there[0]
-    text = _LIST_NUMBER.sub(" ", plain(reply)) if "\n" in reply.strip() else plain(reply)
-    everywhere = numbers(text) or numbers(text, spelled=True)
+    text = plain(reply)
+    text = without_asides(_LIST_NUMBER.sub(" ", text) if "\n" in text.strip() else text)
+    everywhere = numbers(text) or numbers(plain(reply)) or numbers(text, spelled=True)
     return everywhere[-1] if everywhere else None
 
 
@@ -116,6 +121,9 @@ def _says(reply: str, gold: str) -> bool:
         return re.match(rf"{re.escape(wanted)}(?![a-z])", _spaced(first[0])) is not None
     if said:
         return any(_normal(form) == wanted for form in (said[0].text, without_asides(said[0].text)))
+    sentence = _SENTENCE.fullmatch(_spaced(reply))
+    if sentence and _normal(sentence["japanese"] or sentence["english"]) == wanted:
+        return True
     lines = [line for line in reply.splitlines() if line.strip()]
     return any(_normal(text) == wanted for text in [*emphasised(reply)[-1:], *lines[-1:]])
 

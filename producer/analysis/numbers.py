@@ -109,7 +109,7 @@ def plain(text: str) -> str:
     text = re.sub(r"[¼-¾⅐-⅞]", lambda match: " " + unicodedata.normalize("NFKC", match[0]).replace("\u2044", "/"), text)
     for pattern, replacement in _SIGNS[:1]:  # before NFKC makes all spaces equal
         text = pattern.sub(replacement, text)
-    text = unicodedata.normalize("NFKC", text).replace("**", "").replace("__", "").replace("`", "")
+    text = unicodedata.normalize("NFKC", text.replace("…", " ")).replace("**", "").replace("__", "").replace("`", "")
     for pattern, replacement in [*_LATEX, *_SIGNS[1:]]:
         text = pattern.sub(replacement, text)
     return _ENDLESS.sub(" ", text)
