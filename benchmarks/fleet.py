@@ -57,7 +57,7 @@ class Fleet:
     """An embedded server, the workers that were started on it, and one producer: us."""
 
     def __init__(self, home: Path, model: LocalModel, url: str) -> None:
-        self.home, self.model, self._url = home, model, url
+        self.home, self.model, self.url = home, model, url
         self.transport = Transport(BrokerSettings(broker=SecretStr(url), broker_password=None, broker_password_file=None))
         self.workers: list[Worker] = []
         self._numbers = count()
@@ -68,7 +68,7 @@ class Fleet:
         ledger, log = self.home / f"ledger-{number}", self.home / f"worker-{number}.log"
         options = ["--engine", self.model.engine, "--model", self.model.model, "--name", self.model.served_name, "--gpus", gpu or "none"]
         options += ["--ledger", str(ledger), "--drain-seconds", "0"]
-        variables = {"KOTAE_BROKER": self._url, "KOTAE_ENGINE_ARGS": json.dumps(self.model.engine_args)}
+        variables = {"KOTAE_BROKER": self.url, "KOTAE_ENGINE_ARGS": json.dumps(self.model.engine_args)}
         with log.open("wb") as file:
             process = start_child(["workers", *options], dict(os.environ) | variables | environment, stdout=file, stderr=file)
         self.workers.append(Worker(process, ledger, log, time.monotonic()))

@@ -68,6 +68,10 @@ class RunSource:
     def cells(self, column: str) -> Iterator[Cell]:
         return _cells(self.sheet, column)
 
+    def sampling_of(self, row: int) -> Sampling:
+        """Return how a row was sampled when it was first asked, with its own seed."""
+        return self._questions.of(row).sampling
+
     def models(self) -> dict[str, ModelIdentity]:
         """Return the models that answered, by fingerprint."""
         return self.store.models()
@@ -78,8 +82,8 @@ class ColumnSource:
 
     reply_format = ReplyFormat.REASONING_ANSWER
 
-    def __init__(self, name: str, sheet: Sheet, column: int, reasoning: int | None, outcome: int | None) -> None:
-        self.name, self.sheet = name, sheet
+    def __init__(self, name: str, path: Path, sheet: Sheet, column: int, reasoning: int | None, outcome: int | None) -> None:
+        self.name, self.path, self.sheet = name, path, sheet
         self.model = sheet.headers[column]
         self._column, self._reasoning, self._outcome = column, reasoning, outcome
 
@@ -160,7 +164,7 @@ def _column_source(name: str, place: _Place, sheet: str | None, question_column:
     rest = matched["rest"] if matched else ""
     reasoning = column_of(table, place.reasoning) if place.reasoning else find_question_column(table.headers, f"reasoning{rest}")
     outcome = find_question_column(table.headers, f"outcome{rest}") if matched else None
-    return ColumnSource(name, table, column, reasoning, outcome)
+    return ColumnSource(name, place.path, table, column, reasoning, outcome)
 
 
 def column_of(sheet: Sheet, header: str) -> int:
@@ -181,4 +185,14 @@ def _row(question: str, answer: Answer) -> Row:
     replies = tuple(
         Reply(one.reasoning, one.answer, one.outcome, one.text, one.finish_reason, one.output_tokens) for one in answer.completions
     )
-    return Row(answer.row, question, answer.outcome, replies, answer.error or "", answer.prompt_tokens, answer.seconds or None)
+    return Row(
+        answer.row,
+        question,
+        answer.outcome,
+        replies,
+        answer.error or "",
+        answer.prompt_tokens,
+        answer.seconds or None,
+        answer.generation,
+        answer.fingerprint,
+    )
