@@ -80,6 +80,8 @@ def _cells(columns: Columns, found: Iterator[Pair], account: Account) -> Iterato
         yield columns.cells(pair)
     if not account.pairs:
         hint = "; --reply-format plain writes answers alone" if account.dropped[Dropped.NO_REASONING] else ""
+        if account.dropped[Dropped.MISSING] == account.rows:
+            hint = "; a pair takes two replies to a question: name a second source, or a run with --samples"
         raise UserError(f"no pair is left of {account.questions:,} questions: {account.reasons() or 'there is none'}{hint}")
 
 
