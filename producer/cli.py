@@ -13,6 +13,7 @@ import typer
 from workers.contract.command_line import VersionOption, complain, parse_values, run_command_line, warn_of_password
 from workers.contract.errors import KotaeError
 
+from .analysis.preferences.options import PairOptions
 from .interrupt import interruptible
 from .options import AskOptions, DeskOptions, LocalOptions, MeasuringOptions, PartialEvery, seconds, spread
 
@@ -236,6 +237,22 @@ def metrics(
 
     _warn(broker)
     raise typer.Exit(serve(broker, host, port, tls))
+
+
+@cli.command()
+@spread
+def pairs(
+    desk: DeskOptions,
+    wanted: PairOptions,
+    output: Annotated[Path, typer.Option("--output", "-o", envvar="KOTAE_OUTPUT", help="The data set: .jsonl, .parquet or .xlsx.")],
+    sources: Annotated[
+        list[str] | None, typer.Argument(help="Runs (id, its beginning, 'last') or columns of a workbook, as FILE:COLUMN[:REASONING].")
+    ] = None,
+) -> None:
+    """Make preference pairs (prompt, chosen, rejected) for ORPO and DPO, with a dataset card."""
+    from .analysis.preferences.pairs import pairs
+
+    raise typer.Exit(pairs(sources or [], wanted, output, _desk(desk)))
 
 
 @cli.command()

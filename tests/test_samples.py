@@ -6,6 +6,8 @@ import pytest
 
 from producer.analysis.replies import Reply
 from producer.analysis.samples import Totals, agreement, ks, majority, pass_at_k, sampled
+from tests.conftest import Kotae, StartWorker, make_workbook
+from tests.test_run import table
 from workers.contract.messages import Outcome
 
 
@@ -76,3 +78,19 @@ def test_totals_say_over_how_many_questions() -> None:
         "pass@1": {"mean": 0.5, "questions": 2},
         "pass@2": {"mean": 0.5, "questions": 2},
     }
+
+
+def test_samples_travel_together_and_each_has_its_columns(kotae: Kotae, start_worker: StartWorker, broker_url: str) -> None:
+    """One request of the engine for all samples of a row; what they say stands side by side in the workbook."""
+    make_workbook(kotae.folder / "q.xlsx", ["alpha", "beta"])
+    ledger = kotae.folder / "ledger"
+    start_worker("--ledger", str(ledger))
+
+    told = kotae.json("run", "q.xlsx", "-o", "out.xlsx", "--broker", broker_url, "--samples", "3")
+
+    rows = table(kotae.folder / "out.xlsx")
+    starts = [line for line in ledger.read_text().splitlines() if line.startswith("start")]
+    assert [[row[name] for name in ("answer", "answer_2", "answer_3")] for row in rows] == [["alpha"] * 3, ["beta"] * 3]
+    assert (len(starts), told["prompt_tokens"], told["output_tokens"]) == (2, 2, 6)
+    refused = kotae("pairs", "last", "-o", "pairs.jsonl")
+    assert (refused.code, "2 identical" in refused.err) == (2, True), "an engine that says the same thrice gives no pair"

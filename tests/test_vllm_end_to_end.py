@@ -51,6 +51,19 @@ def test_the_example_workbook_is_answered_in_its_format(kotae: Kotae, fleet: Any
     assert provenance["system prompt"] == REASONING_ANSWER_PROMPT
 
 
+def test_the_samples_of_a_row_are_one_request_of_the_engine(kotae: Kotae, fleet: Any, vllm_ledger: Path) -> None:
+    """They share the prompt, which is read and counted once; each goes its own way from there."""
+    make_workbook(kotae.folder / "q.xlsx", ["Say a number.", "Name a colour."])
+
+    told = kotae.json("run", "q.xlsx", "-o", "out.xlsx", "--samples", "3", "--max-tokens", "8", "--ignore-eos", "--temperature", "0.9")
+
+    rows = table(kotae.folder / "out.xlsx")
+    assert len([name for name in starts(vllm_ledger) if name.startswith(told["run_id"])]) == 2
+    assert told["output_tokens"] == 2 * 3 * 8
+    assert told["prompt_tokens"] == sum(row["prompt_tokens"] for row in rows)
+    assert all(len({row["answer"], row["answer_2"], row["answer_3"]}) > 1 for row in rows)
+
+
 def test_odd_rows_get_the_outcomes_that_are_theirs(kotae: Kotae, fleet: Any) -> None:
     """Each in its place, with its own text, whatever the model makes of it."""
     questions = ["", "same", "same", "word " * 3000, "🙂 emoji", "=1+1", "bell \x07", "literal _x000D_ text", "line\r\nbreak", "last"]

@@ -28,7 +28,7 @@ def main(path: Path) -> dict[str, Any]:
             output_dir=folder,
             max_steps=1,
             per_device_train_batch_size=len(pairs),
-            max_length=512,
+            max_length=256,
             learning_rate=1e-3,
             logging_steps=1,
             optim="sgd",

@@ -31,3 +31,6 @@ class Row(NamedTuple):
     prompt_tokens: int | None = None
     #: From the engine's taking the row to its reply.
     seconds: float | None = None
+    #: How often it had been asked anew on purpose; and the fingerprint of the model that answered, of a run's row only.
+    generation: int = 0
+    fingerprint: str = ""

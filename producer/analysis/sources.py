@@ -68,6 +68,10 @@ class RunSource:
     def cells(self, column: str) -> Iterator[Cell]:
         return _cells(self.sheet, column)
 
+    def sampling_of(self, row: int) -> Sampling:
+        """Return how a row was sampled when it was first asked, with its own seed."""
+        return self._questions.of(row).sampling
+
     def models(self) -> dict[str, ModelIdentity]:
         """Return the models that answered, by fingerprint."""
         return self.store.models()
@@ -185,4 +189,14 @@ def _row(question: str, answer: Answer) -> Row:
     replies = tuple(
         Reply(one.reasoning, one.answer, one.outcome, one.text, one.finish_reason, one.output_tokens) for one in answer.completions
     )
-    return Row(answer.row, question, answer.outcome, replies, answer.error or "", answer.prompt_tokens, answer.seconds or None)
+    return Row(
+        answer.row,
+        question,
+        answer.outcome,
+        replies,
+        answer.error or "",
+        answer.prompt_tokens,
+        answer.seconds or None,
+        answer.generation,
+        answer.fingerprint,
+    )

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from .cells import Cell, EmptyText, WholeNumber, as_text
+from .cells import Cell, EmptyText, Turns, WholeNumber, as_text
 from .json_lines import whole_text
 from .replacing import replacing
 
@@ -50,6 +50,7 @@ def _type(pyarrow: Any, kinds: Collection[type]) -> Any:
         ({int, WholeNumber}, pyarrow.int64()),
         ({int, float}, pyarrow.float64()),
         ({bool}, pyarrow.bool_()),
+        ({Turns}, pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))),
         ({date}, pyarrow.date32()),
         ({date, datetime}, pyarrow.timestamp("us")),
         ({time}, pyarrow.time64("us")),
@@ -65,7 +66,9 @@ def _array(pyarrow: Any, kind: Any, cells: Sequence[Cell]) -> Any:
         values: list[Any] = [None if cell == "" and not isinstance(cell, EmptyText) else _text(cell) for cell in cells]
         return pyarrow.array(values, kind)
     values = [None if cell == "" else cell for cell in cells]
-    if of.is_int64(kind):
+    if of.is_list(kind):
+        values = [None if value is None else json.loads(value) for value in values]
+    elif of.is_int64(kind):
         values = [int(value) if isinstance(value, str) else value for value in values]
     elif of.is_timestamp(kind):
         values = [datetime.combine(value, time()) if type(value) is date else value for value in values]

@@ -35,6 +35,12 @@ class WholeNumber(JsonText):
     __slots__ = ()
 
 
+class Turns(JsonText):
+    """Messages: a JSON list of objects with the texts ``role`` and ``content``, which Parquet has a type for."""
+
+    __slots__ = ()
+
+
 def as_text(cell: Cell) -> str:
     """Return a cell as the text a person sees in it; dates as ISO 8601, an error as nothing."""
     match cell:

@@ -34,7 +34,8 @@ _FIRST_YEAR = 1900
 WRITABLE = (".xlsx", ".csv", ".tsv", ".jsonl", ".parquet")
 KEEPING_FORMAT = (".xlsx", ".xlsm")
 _RECORD_BESIDE = (".csv", ".tsv", ".jsonl")
-_CUT = "… [cut for Excel; the whole text is in the run store]"
+#: Ends what a cell could not hold all of.
+CUT_FOR_EXCEL = "… [cut for Excel; the whole text is in the run store]"
 _NO_XML = re.compile("[\ud800-\udfff\ufffe\uffff]")
 _DATE_FORMATS = {
     datetime.datetime: "yyyy-mm-dd hh:mm:ss",
@@ -140,7 +141,7 @@ def cut_for_excel(text: str) -> str:
     units = text.encode("utf-16-le")
     if len(units) <= 2 * MAX_CELL:
         return text
-    return units[: 2 * (MAX_CELL - len(_CUT))].decode("utf-16-le", errors="ignore") + _CUT
+    return units[: 2 * (MAX_CELL - len(CUT_FOR_EXCEL))].decode("utf-16-le", errors="ignore") + CUT_FOR_EXCEL
 
 
 def _is_xml(text: str) -> bool:
