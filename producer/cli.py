@@ -285,7 +285,7 @@ def report(
     sources: Sources,
     desk: DeskOptions,
     measuring: MeasuringOptions,
-    output: Annotated[Path, typer.Option("--output", "-o", envvar="KOTAE_OUTPUT", help="The page to write: .html.")],
+    output: Annotated[Path, typer.Option("--output", "-o", envvar="KOTAE_OUTPUT", help="The page to write: .html.")] = Path("report.html"),
 ) -> None:
     """Write one HTML page: where the answers come from, what they amount to, charts, best and worst cases."""
     from .analysis.report import report as write
