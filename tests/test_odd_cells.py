@@ -200,7 +200,8 @@ ODF = {
     "<text:p>a<text:tab/>b</text:p>": "a\tb",
     "<text:p>a</text:p><text:p/><text:p>b</text:p>": "a\n\nb",
     "<text:p>x</text:p>\n  <text:p>y</text:p>": "x\ny",
-    "<text:p>a\n      b</text:p>": "a b",
+    "<text:p>a\n      b</text:p>": "a\n      b",
+    "<text:p>def f(x):</text:p><text:p>    return  x</text:p>": "def f(x):\n    return  x",
     '<text:p>a <text:s text:c="2"/>b</text:p>': "a   b",
     "<text:p>a<text:span>b<text:line-break/></text:span><text:a>c</text:a></text:p>": "ab\nc",
     "<office:annotation><text:p>a note</text:p></office:annotation><text:p>x<text:tab/></text:p>": "x\t",
@@ -230,7 +231,8 @@ def test_libreoffice_says_the_same_in_both_of_its_formats(tmp_path: Path) -> Non
     """Saved as .ods or as .xlsx, a question is the same question."""
     workbook = openpyxl.Workbook()
     sheet = workbook.worksheets[0]
-    texts = ["one\ntwo", "a\n\nb", "tab\there", "two  spaces   three", "\nfirst", "last\n", "  indent", "<b>&amp;</b>", "007", "🙂"]
+    texts = ["one\ntwo", "a\n\nb", "tab\there", "two  spaces   three", "\nfirst", "last\n", "  indent", "if x:\n    return  y"]
+    texts += ["<b>&amp;</b>", "007", "🙂"]
     for text in ["question", *texts]:
         sheet.append([text, 1])
     for row in sheet.iter_rows():

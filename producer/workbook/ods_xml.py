@@ -10,11 +10,13 @@ from .sheet_xml import Extent, parse
 _MOST_CORRECTED = 1_000_000
 #: Where text may stand in a cell and is none of it: a comment, a shape, and how characters are pronounced.
 _BESIDE = re.compile("office:annotation|text:ruby-text|draw:.*")
-_BLANKS = re.compile("[ \t\r\n]+")
 
 
 class _Text:
-    """The text of a cell, by the rules of OpenDocument."""
+    """The text of a cell. Blanks count as they stand: OpenDocument has them collapse, but no program that writes them means that.
+
+    LibreOffice itself writes the indented lines of a cell so, and pandas every text.
+    """
 
     def __init__(self) -> None:
         self.paragraphs: list[str] = []
@@ -49,9 +51,7 @@ class _Text:
         if not self._inside:
             self.odd = True  # the blanks with which a program has laid out its XML
             return
-        blank = _BLANKS.sub(" ", text)
-        self.odd = self.odd or blank != text
-        self._add(blank.lstrip(" ") if blank != text and not self.paragraphs[-1] else blank)
+        self._add(text)
 
     def _add(self, text: str) -> None:
         self.paragraphs[-1] += text
