@@ -96,7 +96,7 @@ def test_a_workbook_saved_by_openpyxl_reads_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["question", "Question", " QUESTION ", "ｑｕｅｓｔｉｏｎ", "Ｐｒｏｍｐｔ", "質問", "　質問　", "設問", "質問文\n"]
+    "header", ["question", "Question", " QUESTION ", "ｑｕｅｓｔｉｏｎ", "Ｐｒｏｍｐｔ", "質問", "　質問　", "設問", "質問文\n", "質　問", "\ufeff質 問 内 容"]
 )
 def test_the_question_column_is_found_by_its_header(tmp_path: Path, header: str) -> None:
     """Nobody should have to name a column that is plainly called "question", in whatever width, case or language."""
@@ -128,6 +128,7 @@ def test_headers_are_compared_without_width_case_and_white_space() -> None:
     spellings = ["Long Question", "ＬＯＮＧ　ＱＵＥＳＴＩＯＮ", " long \n question\t"]
 
     assert {normalised(spelling) for spelling in spellings} == {"long question"}
+    assert normalised("回 答（Ａ案）\u200b") == normalised("回答(A案)")
 
 
 @pytest.mark.parametrize("twins", [["question", "question"], ["question", "Ｑuestion "]])
@@ -137,6 +138,13 @@ def test_a_question_header_that_stands_twice_is_refused(tmp_path: Path, twins: l
 
     with pytest.raises(WorkbookError, match=r"2 columns are called 'question'; rename"):
         read_sheet(path)
+
+
+def test_of_two_headers_that_differ_little_the_one_written_out_is_taken(tmp_path: Path) -> None:
+    """Both are there, and nobody can rename the columns of somebody else's export."""
+    path = save_workbook(tmp_path / "in.xlsx", {"S": [["Question", "question"], ["a", "b"]]})
+
+    assert [read_sheet(path, question_column=name).questions() for name in ("Question", "question")] == [["a"], ["b"]]
 
 
 def test_other_headers_may_stand_twice_or_be_missing(tmp_path: Path) -> None:
