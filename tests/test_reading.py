@@ -95,9 +95,21 @@ def test_a_workbook_saved_by_openpyxl_reads_the_same(tmp_path: Path) -> None:
     assert [sheet.headers, *sheet.rows()] == rows
 
 
-@pytest.mark.parametrize(
-    "header", ["question", "Question", " QUESTION ", "ｑｕｅｓｔｉｏｎ", "Ｐｒｏｍｐｔ", "質問", "　質問　", "設問", "質問文\n", "質　問", "\ufeff質 問 内 容"]
-)
+SPELLINGS = [
+    "Question",
+    " QUESTION ",
+    "ｑｕｅｓｔｉｏｎ",
+    "Ｐｒｏｍｐｔ",
+    "質問",
+    "　質問　",
+    "設問",
+    "質問文\n",
+    "質　問",
+    "\ufeff質 問 内 容",
+]
+
+
+@pytest.mark.parametrize("header", SPELLINGS)
 def test_the_question_column_is_found_by_its_header(tmp_path: Path, header: str) -> None:
     """Nobody should have to name a column that is plainly called "question", in whatever width, case or language."""
     path = save_workbook(tmp_path / "in.xlsx", {"S": [["NO", header, "answer"], [1, "What is it?", "?"]]})
@@ -266,6 +278,10 @@ MISTAKES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a truncated workbook": (truncate, "a damaged workbook"),
     "an encrypted workbook": (encrypt, "protected with a password; save a copy without one"),
     "no question column": (lambda path: save_workbook(path, {"S": [["NO", "text"], [1, "a"]]}), "'NO', 'text'; name the one"),
+    "no question column on several sheets": (
+        lambda path: save_workbook(path, {"Cover": [["Title"]], "Blank": [], "S": [["NO", "text"], [1, "a"]]}),
+        "has a question column: 'Cover' has 'Title'; 'S' has 'NO', 'text'; choose one with --sheet",
+    ),
     "an empty sheet": (lambda path: save_workbook(path, {"S": []}), "no visible sheet with anything in it"),
     "only hidden questions": (
         lambda path: save_workbook(path, {"S": QUESTIONS, "T": []}, hidden=["S"]),

@@ -119,7 +119,7 @@ def _check_record(path: Path) -> None:
 
 def record_path(out: Path) -> Path:
     """Return the file that says where the answers of an output come from, if that has no room for it: ``answers.csv.run.json``."""
-    return out.with_name(f"{out.name}.run.json")
+    return out.parent / f"{out.name}.run.json"
 
 
 def sheet_name(name: str) -> str:
