@@ -4,10 +4,13 @@ import re
 from xml.parsers import expat
 
 from .cells import CellError
+from .corrections import Corrections
+from .package_xml import parse
 from .packages import Package
-from .sheet_xml import Extent, parse
+from .sheet_xml import Extent
 
-_MOST_CORRECTED = 1_000_000
+#: Cells that are noted; a sheet with more of them is refused for its size, unless nearly all in it is amiss.
+_MOST_CORRECTED = 8_000_000
 #: Where text may stand in a cell and is none of it: a comment, a shape, and how characters are pronounced.
 _BESIDE = re.compile("office:annotation|text:ruby-text|draw:.*")
 
@@ -73,7 +76,7 @@ class _Tables:
         self._length = self._in_row = self._characters = 0
         self._times = 1
         self._repeated = 1
-        self._corrected: dict[tuple[int, int], str] = {}
+        self._corrected = Corrections()
         self._cell: tuple[int, int, bool] | None = None
         self._text = _Text()
 
@@ -133,7 +136,7 @@ class _Tables:
             value = "\n".join(self._text.paragraphs)
             for row in range(self._row, self._row + self._repeated):
                 for column in range(first, first + times):
-                    self._corrected[row, column] = CellError(value) if is_error else value
+                    self._corrected.add(row, column, CellError(value) if is_error else value)
 
 
 def measure_ods(package: Package) -> dict[str, Extent]:
