@@ -3,6 +3,7 @@
 import csv
 import datetime
 import json
+import os
 import sys
 from collections.abc import Iterator
 from decimal import Decimal
@@ -437,6 +438,17 @@ def test_a_name_that_no_file_can_have_is_one_line(tmp_path: Path) -> None:
     for nothing in ("", ".", "/"):
         with pytest.raises(WorkbookError, match=r"must end in \.xlsx"):
             check_output_of(tmp_path / "in.xlsx", Path(nothing))
+
+
+@pytest.mark.parametrize("out", ["out.xlsx", "out.csv"])
+def test_a_name_that_is_no_utf8_is_a_name(tmp_path: Path, out: str) -> None:
+    """Archives from Windows unpack to such names elsewhere."""
+    source = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\x8e\xbf\x96\xe2.csv"))
+    source.write_text("question\nq\n")
+
+    path = answer_everything(tmp_path, source, out)
+
+    assert [row[0] for row in read_sheet(path, "____" if out == "out.xlsx" else None).rows()] == ["q"]
 
 
 def test_the_same_table_under_another_name_is_written_under_that(tmp_path: Path) -> None:

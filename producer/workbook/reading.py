@@ -15,7 +15,7 @@ from .columns import ERRORS_HEADERS, find_question_column
 from .delimited import read_delimited
 from .formats import Format, format_of
 from .headers import find_header_row
-from .json_lines import read_json_lines
+from .json_lines import read_json_lines, whole_text
 from .old_excel import OldWorkbook
 from .parquet import TypedColumns, read_parquet
 from .spreadsheets import Workbook
@@ -87,12 +87,12 @@ def read_sheet(path: Path, sheet: str | None = None, question_column: str | None
         case Format.XLSX | Format.XLS | Format.ODS:
             return _read_workbook(path, kind, sheet, question_column, header_row)
         case Format.DELIMITED:
-            return _as_sheet(path, path.stem, read_delimited(path, question_column, header_row), question_column, header_row)
+            return _as_sheet(path, whole_text(path.stem), read_delimited(path, question_column, header_row), question_column, header_row)
         case Format.JSON_LINES | Format.PARQUET:
             if header_row not in (None, 1):
                 raise WorkbookError(f"{path} names its columns itself; leave out --header-row {header_row}")
             stream, typed = (read_json_lines(path), None) if kind is Format.JSON_LINES else read_parquet(path)
-            return replace(_as_sheet(path, path.stem, stream, question_column, 1), typed=typed)
+            return replace(_as_sheet(path, whole_text(path.stem), stream, question_column, 1), typed=typed)
 
 
 def text_encoding(path: Path) -> str | None:
