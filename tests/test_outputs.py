@@ -127,6 +127,15 @@ def test_a_guarded_text_can_be_had_back(text: str) -> None:
     assert not shown.lstrip().startswith(tuple("=@＝")) or shown.startswith("'")
 
 
+def test_a_csv_of_ours_is_read_whatever_a_model_said(tmp_path: Path) -> None:
+    """Also null characters, which make most programs take a file for none of text."""
+    source = save_lines(tmp_path / "in.jsonl", [{"question": "q", "text": text} for text in TEXTS])
+
+    path = answer_everything(tmp_path, source, "out.csv", CsvStyle.RAW, TEXTS)
+
+    assert [row[1] for row in read_sheet(path).rows()] == TEXTS
+
+
 def test_csv_for_programs_is_the_text_itself(tmp_path: Path) -> None:
     """No mark and no apostrophe: what a program reads is what was said."""
     source = save_lines(tmp_path / "in.jsonl", [{"question": "=q"}])
