@@ -11,7 +11,7 @@ from workers.contract.errors import WorkbookError
 
 from .cells import Cell, CellError, Stream, as_text, is_filled
 from .charsets import encoding_of, name_of
-from .columns import ERRORS_HEADERS, find_question_column
+from .columns import ERRORS_HEADERS, find_question_column, normalised
 from .delimited import read_delimited
 from .formats import Format, format_of
 from .headers import find_header_row
@@ -156,9 +156,12 @@ def _as_sheet(
     if column is None:
         what = f"column {wanted!r}" if wanted else "question column"
         where = "" if index == 0 else f" in row {index + 1}"
+        conversations = next(
+            (f", the one with conversations with --messages-column {h!r}" for h in headers if normalised(h) == "messages"), ""
+        )
         raise WorkbookError(
             f"sheet {name!r} of {path} has no {what}; its columns{where} are: {_listed([h for h in headers if h])};"
-            " name the one with the questions with --question-column, or the header's row with --header-row"
+            f" name the one with the questions with --question-column{conversations}, or the header's row with --header-row"
         )
     totals = tuple(total._replace(row=total.row - index - 1) for total in total_rows)
     try:
