@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from producer.workbook.cells import Cell, as_text, tidy
 from producer.workbook.columns import normalised
+from producer.workbook.limits import cut_for_excel
 from producer.workbook.texts import Texts
-from producer.workbook.writing import cut_for_excel
 from workers.contract.errors import UserError, WorkbookError
 from workers.contract.messages import Outcome
 

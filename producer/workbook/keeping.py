@@ -9,6 +9,7 @@ from typing import NamedTuple
 from workers.contract.errors import WorkbookError
 
 from .cell_xml import cell_xml
+from .limits import MAX_COLUMNS
 from .package import Package, Parts, SheetPart, opened_package
 from .patching import NewColumn, Patch, patch_sheet
 from .reading import Cell, Sheet
@@ -18,7 +19,7 @@ from .styling import Styles, with_our_styles
 from .surveying import Survey, refuse_to_tear_formulas, survey
 from .tags import root_of
 from .widths import columns_for
-from .writing import MAX_COLUMNS, Table
+from .writing import Table
 
 _SIGNED = "the source has a digital signature; the output has it too, but it is no longer valid"
 

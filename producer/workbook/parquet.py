@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +14,18 @@ from workers.contract.errors import WorkbookError
 
 from .cells import Cell, EmptyText, Stream, tidy
 from .json_lines import as_cell
+from .own_process import answer, ask_own_process
 from .parquet_sizes import Pieces, dictionary_columns, refuse_large, rows_at_a_time
 
 #: Bytes that are read at a time of each column.
 _BUFFER = 1 << 20
+
+
+class _Sizes(NamedTuple):
+    """How a file is to be read so that it takes little memory."""
+
+    as_dictionaries: list[str]
+    rows_at_a_time: int
 
 
 class TypedColumns(NamedTuple):
@@ -31,9 +40,23 @@ class TypedColumns(NamedTuple):
 def read_parquet(path: Path) -> tuple[Stream, TypedColumns]:
     """Return the columns' names and below them the values; and the columns as they are. Raises WorkbookError."""
     with _opened(path) as file:
+        schema = file.schema_arrow
+    batches = partial(_batches, path, _sizes_of(path))
+    return partial(_rows, schema.names, batches), TypedColumns(schema, batches)
+
+
+def _sizes_of(path: Path) -> _Sizes:
+    # The library ends its process over columns that contradict their schema
+    sizes = ask_own_process(__name__, path)
+    if sizes is None:
+        raise WorkbookError(f"{path} is a damaged Parquet file (what it says of its columns contradicts itself)")
+    return _Sizes(*sizes)
+
+
+def _look_at(path: Path) -> tuple[list[str], int]:
+    with _opened(path) as file:
         refuse_large(path, file.metadata)
-        batches = partial(_batches, path, dictionary_columns(file), rows_at_a_time(file.metadata))
-        return partial(_rows, file.schema_arrow.names, batches), TypedColumns(file.schema_arrow, batches)
+        return dictionary_columns(file), rows_at_a_time(file.metadata)
 
 
 @contextmanager
@@ -51,13 +74,13 @@ def _opened(path: Path, as_dictionaries: Sequence[str] = ()) -> Iterator[Any]:
         raise WorkbookError(f"{path} is a damaged Parquet file ({(str(error).splitlines() or [''])[0]})") from error
 
 
-def _batches(path: Path, as_dictionaries: Sequence[str], rows: int) -> Iterator[Any]:
+def _batches(path: Path, sizes: _Sizes) -> Iterator[Any]:
     import pyarrow
 
-    with _opened(path, as_dictionaries) as file:
+    with _opened(path, sizes.as_dictionaries) as file:
         pieces = Pieces(path)
         for group in range(file.num_row_groups):  # each for itself: it cannot join dictionaries that stand within lists
-            for batch in file.iter_batches(batch_size=rows, row_groups=[group]):
+            for batch in file.iter_batches(batch_size=sizes.rows_at_a_time, row_groups=[group]):
                 yield from pieces.of(pyarrow, batch)
 
 
@@ -125,3 +148,7 @@ def _cell(value: Any) -> Cell:
             return str(value)
         case _:
             return as_cell(value)
+
+
+if __name__ == "__main__":
+    answer(Path(sys.argv[1]), _look_at)

@@ -152,7 +152,7 @@ def _rows(path: Path, kind: Format, sheet: CalamineSheet, corrected: Corrections
 def _explaining(path: Path, name: str) -> Iterator[None]:
     try:
         yield
-    except (CalamineError, WorksheetNotFound, XmlError, ZipError, OverflowError, ValueError) as error:
+    except (CalamineError, WorksheetNotFound, XmlError, ZipError, OSError, OverflowError, ValueError) as error:
         raise WorkbookError(f"sheet {name!r} of {path} cannot be read: {_first_line(error)}") from error
 
 
