@@ -6,7 +6,7 @@ from xml.parsers import expat
 
 from workers.contract.errors import WorkbookError
 
-from .packages import Package
+from .package import Package
 
 
 def sheet_parts(package: Package) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 from workers.contract.errors import WorkbookError
 
 from .limits import MAX_COLUMNS
-from .packages import is_bomb
+from .package import is_bomb
 
 #: Values of columns that hold one in each row; and of others, unless the file has a byte for each of theirs.
 _MOST_VALUES, _MOST_NESTED = 100_000_000, 16_000_000

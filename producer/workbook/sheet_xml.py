@@ -8,8 +8,8 @@ from xml.parsers import expat
 from .cells import CellError, tidy
 from .corrections import Corrections
 from .date_styles import date_styles
+from .package import Package
 from .package_xml import local_name, parse
-from .packages import Package
 from .places import column_number
 
 #: A cell with something in it, as all but a few programs write it; the others' sheets are parsed.

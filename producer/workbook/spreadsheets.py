@@ -27,8 +27,8 @@ from .cells import Cell, Stream, tidy
 from .corrections import Corrections
 from .formats import Format
 from .ods_xml import measure_ods
+from .package import Package
 from .package_xml import sheet_parts
-from .packages import Package
 from .shared_texts import shared_text
 from .sheet_xml import Extent, measure
 from .strange_sheets import without_strange_sheets
