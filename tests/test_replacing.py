@@ -193,6 +193,15 @@ def test_a_place_that_is_read_only_is_said_before_any_work(what: str) -> None:
     assert said == f"the output {out} cannot be written: {reason}\n"
 
 
+def test_a_pipe_in_the_place_of_the_file_is_said(tmp_path: Path) -> None:
+    """Nor what a link leads to: as root, a device would be no more."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "out.xlsx").symlink_to(tmp_path / "pipe")
+
+    with pytest.raises(WorkbookError, match="is no file but a device or a pipe"):
+        check_writable(tmp_path / "out.xlsx")
+
+
 def test_a_folder_in_the_place_of_the_file_is_said(tmp_path: Path) -> None:
     """A path that was cut short."""
     (tmp_path / "out.xlsx").mkdir()

@@ -138,11 +138,12 @@ def _extents_of_xls(path: Path, calamine: CalamineWorkbook) -> dict[str, Extent]
 
 def _rows(path: Path, kind: Format, sheet: CalamineSheet, corrected: Corrections) -> Iterator[list[Cell]]:
     convert = _from_ods if kind is Format.ODS else tidy
+    anything_amiss = len(corrected) > 0  # of a million rows the question alone takes time
     margin: list[Cell] = [""] * (sheet.start[1] if sheet.start else 0)  # iter_rows begins with row 1, but not with column A
     with _explaining(path, sheet.name):
         for number, cells in enumerate(sheet.iter_rows()):
             row = margin + [convert(cell) for cell in cells]
-            for column, cell in corrected.of_row(number):
+            for column, cell in corrected.of_row(number) if anything_amiss else ():
                 row.extend([""] * (column + 1 - len(row)))
                 row[column] = cell
             yield row
