@@ -7,6 +7,7 @@ import random
 import re
 import shlex
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -35,7 +36,8 @@ def flower(broker_url: str, log: Path, workers: int = 1) -> Iterator[str]:
     _, _, script = yaml.safe_load(HUB.read_text())["services"]["flower"]["command"]
     command = shlex.split(script.rpartition("exec ")[2])
     port = find_free_port(start_port=random.randrange(20000, 32000))  # not the one that another test is about to take
-    environment = os.environ | {"KOTAE_BROKER": broker_url, "FLOWER_BASIC_AUTH": "kotae:secret"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # whose `celery` the command means
+    environment = os.environ | {"PATH": path, "KOTAE_BROKER": broker_url, "FLOWER_BASIC_AUTH": "kotae:secret"}
     own = [*command, "--address=127.0.0.1", f"--port={port}"]
     with log.open("wb") as file, subprocess.Popen(own, env=environment, stdout=file, stderr=file) as process:
         try:
@@ -105,7 +107,8 @@ def test_a_person_reads_in_a_browser_what_the_fleet_does(
 ) -> None:
     """Logs in, looks at workers, rows and one row; docs/images/flower.png is the screenshot that this test takes."""
     for name in ("phi4-grpo-gpu0@gpu1", "phi4-grpo-gpu0@gpu2"):  # as kotae-worker calls its processes; the echo engine has no GPU
-        command = ["celery", "-A", "workers.tasks", "--quiet", "worker", "--without-gossip", "--without-mingle", "--hostname", name]
+        celery = [sys.executable, "-m", "celery", "-A", "workers.tasks", "--quiet"]
+        command = [*celery, "worker", "--without-gossip", "--without-mingle", "--hostname", name]
         start_worker(name="phi4-grpo", wait=False, command=command, KOTAE_ENGINE="echo", KOTAE_NAME="phi4-grpo", KOTAE_DRAIN_SECONDS="0")
     make_workbook(kotae.folder / "q.xlsx", QUESTIONS)
     with flower(broker_url, tmp_path / "flower.log", workers=2) as url:
