@@ -2,12 +2,16 @@
 
 import datetime
 import json
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import redis
+from rich.console import Console
 
+from producer.manifest import Tally
 from producer.overview import pace_of
+from producer.progress import RunProgress
 from producer.runs import RunStore
 from tests.conftest import Kotae, StartWorker, eventually, make_workbook, stopped_in_the_end
 from tests.workbooks import answered, manifest
@@ -107,6 +111,18 @@ def test_a_slow_run_has_a_pace_too(half_done: RunStore) -> None:
         pace = pace_of(store, now)
 
     assert pace.rows_per_second == pytest.approx(1 / 30, rel=0.05)
+
+
+def test_the_first_row_does_not_foretell_the_end() -> None:
+    """It came after an engine had loaded, or was the shortest: "5 h left" of a run of two minutes helps nobody."""
+    progress = RunProgress(Console(file=StringIO()), Tally(1000, {}, 0, 0))
+    said = []
+
+    for rows in (1, 18, 1):
+        progress.watch([answered(0)] * rows)
+        said.append(" left" in progress._rates())
+
+    assert said == [False, False, True]
 
 
 def test_status_says_what_rows_cost_and_which_share_each_run_has(
