@@ -184,6 +184,21 @@ def test_metrics_for_other_machines_need_certificates_on_both_sides(start_worker
     assert page(f"http://127.0.0.1:{port}/metrics") == {}
 
 
+@needs_openssl
+def test_who_connects_and_says_nothing_keeps_nobody_out(start_worker: StartWorker, tls: Path) -> None:
+    """A port scanner, a health check of a balancer, a cable that was pulled: the fleet must not look dead for it."""
+    port = free_port()
+    worker = start_worker("--metrics-port", str(port), "--metrics-host", "0.0.0.0", "--metrics-tls", str(tls / "gpu1"))
+    ours = ssl.create_default_context(cafile=str(tls / "hub" / "ca.pem"))
+    ours.load_cert_chain(tls / "hub" / "cert.pem", tls / "hub" / "key.pem")
+
+    with socket.create_connection(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)) as babbling:
+        babbling.sendall(b"GET / HTTP/1.0\r\n\r\n")
+
+        assert value(page(f"https://127.0.0.1:{port}/metrics", ours), "kotae_worker_up") == 1
+    assert "Traceback" not in worker.said()
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -205,7 +220,7 @@ def test_a_port_that_is_taken_is_said_in_one_line(start_worker: StartWorker) -> 
         worker = start_worker("--metrics-port", str(taken.getsockname()[1]), wait=False)
 
         assert worker.popen.wait(60) == 2
-    assert "choose another --metrics-port" in worker.said()
+    assert "choose another address or port" in worker.said()
 
 
 @needs_prometheus
