@@ -134,7 +134,8 @@ def test_nobody_comes_in_without_the_password(fleet: Fleet) -> None:
     assert "PONG" not in _said(fleet.do("redis-cli", "-h", HUB, "PING"))
     assert "PONG" in _said(fleet.do(*cli, "--user", "kotae", "PING", REDISCLI_AUTH=ours))
     assert "NOPERM" in _said(fleet.do(*cli, "--user", "kotae", "FLUSHALL", REDISCLI_AUTH=ours))
-    assert "NOPERM" in _said(fleet.do(*cli, "--user", "monitor", "SET", "a", "b", REDISCLI_AUTH=monitor))
+    for beyond in ("SET kotae.a b", "LRANGE kotae.1.phi.0 0 0", "MGET celery-task-meta-a:0:0", "HVALS unacked", "CLIENT PAUSE 1"):
+        assert "NOPERM" in _said(fleet.do(*cli, "--user", "monitor", *beyond.split(), REDISCLI_AUTH=monitor)), beyond
     assert "noeviction" in _said(fleet.do(*cli, "--user", "monitor", "INFO", "memory", REDISCLI_AUTH=monitor))
     assert fleet.do("curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "http://127.0.0.1:5555/").stdout == "401"
     assert fleet.do("curl", "--silent", "--cacert", ca, "https://127.0.0.1:9465/metrics").returncode != 0
