@@ -141,3 +141,16 @@ def test_scripts_for_other_programs_can_be_read() -> None:
             if fence.kind == "bash":
                 finished = subprocess.run(["bash", "-n"], input=fence.text, capture_output=True, text=True, timeout=PATIENCE)
                 assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_the_unit_is_one_that_systemd_reads(tmp_path: Path) -> None:
+    """It passes over a key that it does not know, and the worker is then killed in the middle of its drain."""
+    (unit,) = (fence.text for fence in fences(ROOT / "docs" / "installing.md") if "[Unit]" in fence.text)
+    (program,) = re.findall(r"^ExecStart=(\S+)", unit, re.M)
+    file = tmp_path / "kotae-worker.service"
+    file.write_text(unit.replace(program, "/bin/true"))
+
+    read = subprocess.run(["systemd-analyze", "verify", file], capture_output=True, text=True, timeout=PATIENCE)
+
+    assert (read.returncode, read.stdout + read.stderr) == (0, "")

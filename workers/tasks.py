@@ -19,6 +19,7 @@ from .answering import answer_question
 from .attempts import Standing
 from .cohorts import CONDEMNED, cohort_size
 from .contract import broker
+from .contract.command_line import complain
 from .contract.errors import EngineDead, UserError
 from .contract.messages import Answer, Outcome, Question
 from .contract.processes import end_with_parent
@@ -32,8 +33,12 @@ app = Celery("kotae")
 
 
 def _configuration() -> dict[str, Any]:
-    settings = worker_settings()
-    return broker.worker_config(broker.broker_settings(), settings.served_name, events=settings.events)
+    try:
+        settings = worker_settings()
+        return broker.worker_config(broker.broker_settings(), settings.served_name, events=settings.events)
+    except UserError as error:  # here, since Celery and Flower ask for it in many places
+        complain("kotae-worker", str(error))
+        raise SystemExit(EXIT_USER_ERROR) from error
 
 
 app.add_defaults(_configuration)
@@ -161,7 +166,7 @@ def _load_engine(sender: str, conf: Any, **_: Any) -> None:
         _life = WorkerLife(worker_settings(), broker.broker_settings())
         _life.start(sender)
     except UserError as error:
-        print(f"kotae-worker: {error}", file=sys.stderr, flush=True)
+        complain("kotae-worker", str(error))
         raise SystemExit(EXIT_USER_ERROR) from error
     except EngineDead as error:
         print(f"kotae-worker: {error}", file=sys.stderr, flush=True)
