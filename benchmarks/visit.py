@@ -36,6 +36,7 @@ MEASUREMENTS: dict[str, list[str]] = {
     "unsloth": ["benchmarks.engines", *_UNSLOTH],
     "unsloth-bf16": ["benchmarks.engines", *_UNSLOTH, "--engine-arg", "load_in_4bit=false"],
     "unsloth-overhead": ["benchmarks.engine_overhead", *_UNSLOTH, *_LOGNORMAL, "--pairs", "3", "--alone"],
+    "unsloth-loads": ["benchmarks.engines", *_UNSLOTH, "--in-flight", "16", "--tokens", "64", "--passes", "1"],
     "unsloth-suite": ["pytest", "-n0", "tests/test_unsloth.py", "tests/test_engines.py", "-k", "unsloth"],
 }
 
