@@ -130,6 +130,8 @@ class _RowReader:
     def _column(self, option: str, name: str) -> _Column:
         wanted = normalised(name)
         places = [i for i, header in enumerate(self._headers) if wanted and normalised(header) == wanted]
+        if self._headers.count(name) == 1:  # whoever writes it as it stands there means that one
+            places = [self._headers.index(name)]
         if len(places) == 1:
             return _Column(places[0], self._headers[places[0]])
         if places:

@@ -84,6 +84,7 @@ def test_answers_stand_beside_their_questions_and_are_readable(tmp_path: Path) -
     assert sheet["F2"].alignment.vertical == "top"
     assert sheet["F1"].fill.fgColor.rgb == sheet["E1"].fill.fgColor.rgb == "FFFFEE88"
     assert sheet.column_dimensions["F"].width > 50
+    assert sheet.column_dimensions["J"].width > len("prompt_tokens")
     assert sheet.column_dimensions["B"].width == openpyxl.load_workbook(source)["質問"].column_dimensions["B"].width
     assert sheet.dimensions == "A1:L42"
 

@@ -1,10 +1,14 @@
 """Cells that are not what they seem: errors, totals of tables, quotations that stand off, old encodings, line breaks of OpenDocument."""
 
+import datetime
 import json
 import shutil
 import subprocess
+import tracemalloc
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import openpyxl
 import pytest
@@ -17,11 +21,12 @@ from python_calamine import CalamineWorkbook
 from producer.workbook.assembly import write_workbook
 from producer.workbook.cells import CellError
 from producer.workbook.charsets import encoding_of
+from producer.workbook.corrections import Corrections
 from producer.workbook.quoting import quoted_from_the_start
 from producer.workbook.reading import read_sheet
 from tests.conftest import Kotae, make_workbook
 from tests.kept import repack
-from tests.test_odd_workbooks import ods_cell, ods_row, save_ods, text_cell, with_sheet
+from tests.test_odd_workbooks import ods_cell, ods_row, patched, save_ods, text_cell, with_sheet
 from tests.test_run import ECHO, table
 from tests.workbooks import answered, begin_run, save_workbook
 from workers.contract.errors import WorkbookError
@@ -188,6 +193,82 @@ def test_a_number_of_any_length_is_kept_to_the_digit(tmp_path: Path, digits: int
     assert list(read_sheet(path).rows()) == [["a", "-" + "7" * digits]]
 
 
+# -- what the library reads amiss
+
+
+@pytest.mark.parametrize("epoch_1904", [False, True])
+def test_a_time_below_zero_is_no_other_time(tmp_path: Path, epoch_1904: bool) -> None:
+    """Six hours too few are shown as #### or as -6:00, and never as 18:00, which the library makes of them."""
+    formats = ["hh:mm", "yyyy/m/d", "[$-411]ggge", "[h]:mm", "0.00", '0"days"', "#,##0;[Red]-#,##0"]
+    with xlsxwriter.Workbook(str(tmp_path / "in.xlsx"), {"date_1904": epoch_1904}) as workbook:
+        sheet = workbook.add_worksheet()
+        sheet.write_row(0, 0, ["question", *formats])
+        for column, code in enumerate(formats, start=1):
+            sheet.write_number(1, column, -0.25, workbook.add_format({"num_format": code}))
+            sheet.write_formula(2, column, "=A1-A2", workbook.add_format({"num_format": code}), -1)
+
+    rows = [row[1:] for row in read_sheet(tmp_path / "in.xlsx").rows()]
+
+    hours = datetime.timedelta(hours=-6)
+    assert rows == [[-0.25, -0.25, -0.25, hours, -0.25, -0.25, -0.25], [-1, -1, -1, 4 * hours, -1, -1, -1]]
+
+
+def with_part(part: str, old: bytes, new: bytes) -> Callable[[dict[str, bytes]], Any]:
+    return lambda parts: parts.update({part: parts[part].replace(old, new)})
+
+
+def without_part(part: str) -> Callable[[dict[str, bytes]], Any]:
+    return lambda parts: parts.pop(part)
+
+
+STRANGE = {
+    "a macro sheet of old": with_part(
+        "xl/_rels/workbook.xml.rels",
+        b'openxmlformats.org/officeDocument/2006/relationships/worksheet" Target="worksheets/sheet2.xml',
+        b'microsoft.com/office/2006/relationships/xlMacrosheet" Target="worksheets/sheet2.xml',
+    ),
+    "a sheet that there is nothing of": without_part("xl/worksheets/sheet2.xml"),
+    "a sheet that leads nowhere": with_part("xl/workbook.xml", b'r:id="rId2"', b'r:id="rId99"'),
+}
+
+
+@pytest.mark.parametrize("change", STRANGE.values(), ids=STRANGE)
+def test_a_sheet_that_nobody_can_read_does_not_refuse_the_others(tmp_path: Path, change: Callable[[dict[str, bytes]], Any]) -> None:
+    """The questions are on another one."""
+    path = save_workbook(tmp_path / "in.xlsx", {"Q": [["question"], ["a"]], "Macro1": [["question"], ["b"]], "Z": [["x"]]})
+    assert patched(path, change) == path
+
+    read = read_sheet(path)
+
+    assert (read.name, read.questions()) == ("Q", ["a"])
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.sampled_from(["#N/A", CellError("#N/A"), -1])), max_size=20))
+def test_corrections_are_found_by_their_rows_whatever_their_order(cells: list[tuple[int, int, Any]]) -> None:
+    """An error is another thing than its text, and rows may stand in any order in a file."""
+    corrections = Corrections()
+    for cell in cells:
+        corrections.add(*cell)
+
+    for row in range(6):
+        found = [(column, type(value), value) for column, value in corrections.of_row(row)]
+        assert found == [(column, type(value), value) for number, column, value in cells if number == row]
+
+
+def test_millions_of_errors_take_little_memory() -> None:
+    """A lookup that is filled down to the last row of twenty columns is a file of 10 MB."""
+    corrections = Corrections()
+    tracemalloc.start()
+
+    for row in range(50_000):
+        for column in range(4):
+            corrections.add(row, column, CellError("#N/A"))
+
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < 20 * 200_000
+
+
 # -- OpenDocument
 
 
@@ -200,7 +281,8 @@ ODF = {
     "<text:p>a<text:tab/>b</text:p>": "a\tb",
     "<text:p>a</text:p><text:p/><text:p>b</text:p>": "a\n\nb",
     "<text:p>x</text:p>\n  <text:p>y</text:p>": "x\ny",
-    "<text:p>a\n      b</text:p>": "a b",
+    "<text:p>a\n      b</text:p>": "a\n      b",
+    "<text:p>def f(x):</text:p><text:p>    return  x</text:p>": "def f(x):\n    return  x",
     '<text:p>a <text:s text:c="2"/>b</text:p>': "a   b",
     "<text:p>a<text:span>b<text:line-break/></text:span><text:a>c</text:a></text:p>": "ab\nc",
     "<office:annotation><text:p>a note</text:p></office:annotation><text:p>x<text:tab/></text:p>": "x\t",
@@ -230,7 +312,8 @@ def test_libreoffice_says_the_same_in_both_of_its_formats(tmp_path: Path) -> Non
     """Saved as .ods or as .xlsx, a question is the same question."""
     workbook = openpyxl.Workbook()
     sheet = workbook.worksheets[0]
-    texts = ["one\ntwo", "a\n\nb", "tab\there", "two  spaces   three", "\nfirst", "last\n", "  indent", "<b>&amp;</b>", "007", "🙂"]
+    texts = ["one\ntwo", "a\n\nb", "tab\there", "two  spaces   three", "\nfirst", "last\n", "  indent", "if x:\n    return  y"]
+    texts += ["<b>&amp;</b>", "007", "🙂"]
     for text in ["question", *texts]:
         sheet.append([text, 1])
     for row in sheet.iter_rows():

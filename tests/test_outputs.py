@@ -406,6 +406,9 @@ def test_a_name_that_no_file_can_have_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"cannot be (written|used)") as error:
             check_output_of(tmp_path / "in.xlsx", tmp_path / name)
         assert "\n" not in str(error.value)
+    for nothing in ("", ".", "/"):
+        with pytest.raises(WorkbookError, match=r"must end in \.xlsx"):
+            check_output_of(tmp_path / "in.xlsx", Path(nothing))
 
 
 def test_the_same_table_under_another_name_is_written_under_that(tmp_path: Path) -> None:

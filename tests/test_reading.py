@@ -95,9 +95,21 @@ def test_a_workbook_saved_by_openpyxl_reads_the_same(tmp_path: Path) -> None:
     assert [sheet.headers, *sheet.rows()] == rows
 
 
-@pytest.mark.parametrize(
-    "header", ["question", "Question", " QUESTION ", "ｑｕｅｓｔｉｏｎ", "Ｐｒｏｍｐｔ", "質問", "　質問　", "設問", "質問文\n"]
-)
+SPELLINGS = [
+    "Question",
+    " QUESTION ",
+    "ｑｕｅｓｔｉｏｎ",
+    "Ｐｒｏｍｐｔ",
+    "質問",
+    "　質問　",
+    "設問",
+    "質問文\n",
+    "質　問",
+    "\ufeff質 問 内 容",
+]
+
+
+@pytest.mark.parametrize("header", SPELLINGS)
 def test_the_question_column_is_found_by_its_header(tmp_path: Path, header: str) -> None:
     """Nobody should have to name a column that is plainly called "question", in whatever width, case or language."""
     path = save_workbook(tmp_path / "in.xlsx", {"S": [["NO", header, "answer"], [1, "What is it?", "?"]]})
@@ -128,6 +140,7 @@ def test_headers_are_compared_without_width_case_and_white_space() -> None:
     spellings = ["Long Question", "ＬＯＮＧ　ＱＵＥＳＴＩＯＮ", " long \n question\t"]
 
     assert {normalised(spelling) for spelling in spellings} == {"long question"}
+    assert normalised("回 答（Ａ案）\u200b") == normalised("回答(A案)")
 
 
 @pytest.mark.parametrize("twins", [["question", "question"], ["question", "Ｑuestion "]])
@@ -137,6 +150,13 @@ def test_a_question_header_that_stands_twice_is_refused(tmp_path: Path, twins: l
 
     with pytest.raises(WorkbookError, match=r"2 columns are called 'question'; rename"):
         read_sheet(path)
+
+
+def test_of_two_headers_that_differ_little_the_one_written_out_is_taken(tmp_path: Path) -> None:
+    """Both are there, and nobody can rename the columns of somebody else's export."""
+    path = save_workbook(tmp_path / "in.xlsx", {"S": [["Question", "question"], ["a", "b"]]})
+
+    assert [read_sheet(path, question_column=name).questions() for name in ("Question", "question")] == [["a"], ["b"]]
 
 
 def test_other_headers_may_stand_twice_or_be_missing(tmp_path: Path) -> None:
@@ -258,6 +278,10 @@ MISTAKES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a truncated workbook": (truncate, "a damaged workbook"),
     "an encrypted workbook": (encrypt, "protected with a password; save a copy without one"),
     "no question column": (lambda path: save_workbook(path, {"S": [["NO", "text"], [1, "a"]]}), "'NO', 'text'; name the one"),
+    "no question column on several sheets": (
+        lambda path: save_workbook(path, {"Cover": [["Title"]], "Blank": [], "S": [["NO", "text"], [1, "a"]]}),
+        "has a question column: 'Cover' has 'Title'; 'S' has 'NO', 'text'; choose one with --sheet",
+    ),
     "an empty sheet": (lambda path: save_workbook(path, {"S": []}), "no visible sheet with anything in it"),
     "only hidden questions": (
         lambda path: save_workbook(path, {"S": QUESTIONS, "T": []}, hidden=["S"]),

@@ -402,7 +402,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"system_prompt_column": "Nope"}, "--system-prompt-column: no column is called 'Nope'; the columns are: 'question', 'x', 'X'"),
     ({"adapter_column": ""}, "--adapter-column: no column is called ''"),
     ({"messages_column": "Nope"}, "no column 'Nope'; its columns are: 'question', ' ', 'x', 'X'"),
-    ({"adapter_column": "x"}, "--adapter-column: 2 columns are called 'x'; rename all but one"),
+    ({"adapter_column": "ｘ"}, "--adapter-column: 2 columns are called 'x'; rename all but one"),
     ({"sampling_column": ["temperature=Nope"]}, "--sampling-column temperature: no column is called 'Nope'"),
     ({"sampling_column": ["warmth=question"]}, "the fields are: temperature, top_p,"),
     ({"sampling_column": ["=question"]}, "write FIELD=COLUMN"),

@@ -184,6 +184,23 @@ def test_other_cells_keep_value_and_type(tmp_path: Path, cell: Cell) -> None:
     assert isinstance(written, type(cell) if not isinstance(cell, int) or isinstance(cell, bool) else int | float)
 
 
+def test_columns_are_as_wide_as_what_stands_in_them(tmp_path: Path) -> None:
+    """Excel shows a moment in a narrow column as ####, and of a long text what fits on one line."""
+    headers = ["n", "moment", "区分", "prompt_tokens", "note", "code", "answer"]
+    moment = datetime.datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001 - a cell has no time zone
+    row: list[Any] = [1, moment, "日本の地理と歴史", 5, "a long text " * 20, "if x:\n    y", "42"]
+    write_tables(tmp_path / "out.xlsx", [Table("S", headers, iter([row] * 300), {6})], CREATED)
+
+    sheet = openpyxl.load_workbook(tmp_path / "out.xlsx").worksheets[0]
+    widths = {}
+    for dimension in sheet.column_dimensions.values():  # those of equal width stand together
+        widths |= dict.fromkeys(range(dimension.min - 1, dimension.max), dimension.width)
+    cells = [sheet.cell(200, column) for column in range(1, 8)]
+    assert [int(widths[column]) for column in range(7)] == [10, 20, 17, 15, 60, 10, 60]
+    assert [bool(cell.alignment.wrap_text) for cell in cells] == [False, False, False, False, True, True, True]
+    assert {cell.alignment.vertical for cell in cells} == {"top"}, "or numbers stand at the foot of a long answer"
+
+
 def test_several_sheets_stand_in_the_order_given(tmp_path: Path) -> None:
     """The answers come first; who opens the file should not look at provenance."""
     path = tmp_path / "out.xlsx"

@@ -1,5 +1,6 @@
 """Columns by name: which one holds the questions, and where the answers go."""
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from itertools import chain, count
@@ -8,12 +9,20 @@ from typing import NamedTuple
 from workers.contract.errors import WorkbookError
 
 #: Headers that mean "question", the likeliest first; compared after NFKC, trimming and case folding.
-QUESTION_HEADERS = ("question", "questions", "prompt", "質問", "質問文", "設問", "問題", "問い", "instruction", "query")
+QUESTION_HEADERS = (
+    *("question", "questions", "prompt", "質問", "質問文", "質問内容", "設問", "設問文", "問題", "問題文", "問い", "問"),
+    *("プロンプト", "指示", "instruction", "query"),
+)
 
 #: The headers of our own sheet Errors, which is no sheet of questions although it has a column of them.
 ERRORS_HEADERS = ("row", "question", "outcome", "cause", "attempts")
 #: Those of our sheet Run.
 RUN_HEADERS = ("what", "value")
+
+
+#: Characters that show nothing, and blanks beside letters that are not Latin: people spread a short header out (``質　問``).
+_NOTHING = re.compile("[\u00ad\u200b-\u200d\u2060\ufeff]")
+_SPREAD = re.compile(r"(?<=[^\x00-\x7f]) | (?=[^\x00-\x7f])")
 
 
 class OutputColumn(NamedTuple):
@@ -28,11 +37,14 @@ class OutputColumn(NamedTuple):
 
 def normalised(header: str) -> str:
     """Return a header as it is compared: full-width letters, case and white space do not count."""
-    return " ".join(unicodedata.normalize("NFKC", header).split()).casefold()
+    words = " ".join(_NOTHING.sub("", unicodedata.normalize("NFKC", header)).split())
+    return _SPREAD.sub("", words).casefold()
 
 
 def find_question_column(headers: Sequence[str], wanted: str | None = None) -> int | None:
     """Return the index of the question column: the one named, or the likeliest. Raises WorkbookError if it stands there twice."""
+    if wanted is not None and headers.count(wanted) == 1:  # whoever writes it as it stands there means that one
+        return headers.index(wanted)
     names = [normalised(header) for header in headers]
     for name in [normalised(wanted)] if wanted is not None else QUESTION_HEADERS:
         places = [i for i, header in enumerate(names) if header == name]

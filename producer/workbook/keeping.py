@@ -17,7 +17,8 @@ from .replacing import replacing
 from .styling import Styles, with_our_styles
 from .surveying import Survey, refuse_to_tear_formulas, survey
 from .tags import root_of
-from .writing import MAX_COLUMNS, NARROW, WIDE, Table
+from .widths import columns_for
+from .writing import MAX_COLUMNS, Table
 
 _SIGNED = "the source has a digital signature; the output has it too, but it is no longer valid"
 
@@ -146,9 +147,9 @@ def _order_of_calculation(package: Package, found: Survey, filled: Sequence[int]
 
 def _table_xml(table: Table, namespace: str, styles: Styles) -> Iterator[bytes]:
     """Yield a sheet of ours."""
+    columns, rows = columns_for(table.headers, table.rows, table.wide)
     widths = "".join(
-        f'<col min="{n}" max="{n}" width="{WIDE if n - 1 in table.wide else NARROW}.7109375" customWidth="1"/>'
-        for n in range(1, len(table.headers) + 1)
+        f'<col min="{n}" max="{n}" width="{width}.7109375" customWidth="1"/>' for n, width in enumerate(columns.widths, start=1)
     )
     yield (
         f'<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n<worksheet xmlns="{namespace}">'
@@ -156,8 +157,8 @@ def _table_xml(table: Table, namespace: str, styles: Styles) -> Iterator[bytes]:
         f"</sheetViews><cols>{widths}</cols><sheetData>"
     ).encode()
     yield _row_xml(1, table.headers, [styles.bold] * len(table.headers))
-    kinds = [styles.wrapped if column in table.wide else styles.top for column in range(len(table.headers))]
-    for number, row in enumerate(table.rows, start=2):
+    kinds = [styles.wrapped if column in columns.wrapped else styles.top for column in range(len(table.headers))]
+    for number, row in enumerate(rows, start=2):
         yield _row_xml(number, row, kinds)
     yield b"</sheetData></worksheet>"
 

@@ -4,17 +4,22 @@ import re
 from xml.parsers import expat
 
 from .cells import CellError
+from .corrections import Corrections
+from .package_xml import parse
 from .packages import Package
-from .sheet_xml import Extent, parse
+from .sheet_xml import Extent
 
-_MOST_CORRECTED = 1_000_000
+#: Cells that are noted; a sheet with more of them is refused for its size, unless nearly all in it is amiss.
+_MOST_CORRECTED = 8_000_000
 #: Where text may stand in a cell and is none of it: a comment, a shape, and how characters are pronounced.
 _BESIDE = re.compile("office:annotation|text:ruby-text|draw:.*")
-_BLANKS = re.compile("[ \t\r\n]+")
 
 
 class _Text:
-    """The text of a cell, by the rules of OpenDocument."""
+    """The text of a cell. Blanks count as they stand: OpenDocument has them collapse, but no program that writes them means that.
+
+    LibreOffice itself writes the indented lines of a cell so, and pandas every text.
+    """
 
     def __init__(self) -> None:
         self.paragraphs: list[str] = []
@@ -49,9 +54,7 @@ class _Text:
         if not self._inside:
             self.odd = True  # the blanks with which a program has laid out its XML
             return
-        blank = _BLANKS.sub(" ", text)
-        self.odd = self.odd or blank != text
-        self._add(blank.lstrip(" ") if blank != text and not self.paragraphs[-1] else blank)
+        self._add(text)
 
     def _add(self, text: str) -> None:
         self.paragraphs[-1] += text
@@ -73,7 +76,7 @@ class _Tables:
         self._length = self._in_row = self._characters = 0
         self._times = 1
         self._repeated = 1
-        self._corrected: dict[tuple[int, int], str] = {}
+        self._corrected = Corrections()
         self._cell: tuple[int, int, bool] | None = None
         self._text = _Text()
 
@@ -133,7 +136,7 @@ class _Tables:
             value = "\n".join(self._text.paragraphs)
             for row in range(self._row, self._row + self._repeated):
                 for column in range(first, first + times):
-                    self._corrected[row, column] = CellError(value) if is_error else value
+                    self._corrected.add(row, column, CellError(value) if is_error else value)
 
 
 def measure_ods(package: Package) -> dict[str, Extent]:

@@ -4,7 +4,7 @@ import copy
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from workers.contract.errors import WorkbookError
@@ -68,12 +68,12 @@ class Package:
                 f"{self.path} is a damaged workbook ({error}); open it in a spreadsheet program and save it anew"
             ) from error
 
-    def copy(self, path: Path, changed: str, change: Callable[[bytes], bytes]) -> None:
-        """Write the package to another place, one part of it changed. Raises WorkbookError."""
+    def copy(self, path: Path, changes: Mapping[str, Callable[[bytes], bytes]]) -> None:
+        """Write the package to another place, some of its parts changed. Raises WorkbookError."""
         with zipfile.ZipFile(path, "w") as file:
             for name, info in self._parts.items():
                 content = b"".join(self.chunks(name))
-                file.writestr(info.filename, change(content) if name == changed else content)
+                file.writestr(info.filename, changes[name](content) if name in changes else content)
 
     def refuse_dishonest_parts(self) -> None:
         """Raise WorkbookError if a part of XML is larger than the directory says, defines entities, or has fewer texts than it says."""

@@ -11,7 +11,7 @@ from .cell_xml import cell_xml
 from .places import column_index, column_name, row_number
 from .reading import Cell
 from .tags import Piece, Root, Tag, cut, joined, root_of
-from .writing import NARROW, WIDE
+from .widths import WIDE, width_of_header
 
 _NAMES = ["dimension", "cols", "col", "sheetData", "row", "c"]
 
@@ -135,7 +135,7 @@ def _widths(known: Sequence[Tag], new: Sequence[NewColumn], root: Root) -> list[
                 one = tag if tag.empty else Tag(tag.raw[:-1] + b"/>", tag.name, False, True)
                 kept.append((start, one if (start, end) == (low, high) else one.having(min=str(start), max=str(end))))
     for column in new:
-        n, width = column.place + 1, WIDE if column.wide else NARROW
+        n, width = column.place + 1, WIDE if column.wide else width_of_header(column.header or "")
         xml = f'<{root.prefix}col min="{n}" max="{n}" width="{width}.7109375" customWidth="1"/>'
         kept.append((n, Tag(xml.encode(), "col", False, True)))
     return [tag for _, tag in sorted(kept, key=lambda item: item[0])]

@@ -1,7 +1,7 @@
 """A workbook as it is: sheets, headers, typed cells, and plain words for everything that can be wrong with a file."""
 
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,9 @@ from .parquet import read_parquet
 from .spreadsheets import Workbook
 from .texts import Texts
 from .totals import TotalRow, totals_of
+
+#: Sheets, and headers of each, that a line lists to choose from.
+_SHOWN = 8
 
 __all__ = ["Cell", "Sheet", "as_text", "read_sheet", "text_encoding"]
 
@@ -101,22 +104,23 @@ def _read_workbook(path: Path, kind: Format, sheet: str | None, question_column:
         if sheet not in workbook.names:
             raise WorkbookError(f"{path} has no sheet {sheet!r}; it has: {_listed(workbook.names)}")
         return _as_sheet(path, sheet, workbook.stream(sheet), question_column, header_row, workbook.total_rows(sheet))
+    seen: dict[str, list[str]] = {}  # the headers of each sheet that holds anything
     candidates: list[str] = []
-    filled: str | None = None
     for name in workbook.visible:
         stream = workbook.stream(name)
-        if filled is None and any(is_filled(cell) for row in stream() for cell in row):
-            filled = name
-        headers = _headers(stream, _header_index(stream, question_column, header_row))
-        if find_question_column(headers, question_column) is not None and tuple(headers[:4]) != ERRORS_HEADERS[:4]:
-            candidates.append(name)
+        if any(is_filled(cell) for row in stream() for cell in row):
+            headers = seen[name] = _headers(stream, _header_index(stream, question_column, header_row))
+            if find_question_column(headers, question_column) is not None and tuple(headers[:4]) != ERRORS_HEADERS[:4]:
+                candidates.append(name)
         if len(workbook.visible) > 1:  # of several sheets none is held, or together they would take all memory
             del stream
-    if filled is None:
+    if not seen:
         raise WorkbookError(f"{path} has no visible sheet with anything in it")
     if len(candidates) > 1:
         raise WorkbookError(f"{path} has questions on {len(candidates)} sheets; choose one with --sheet: {_listed(candidates)}")
-    name = next(iter(candidates), filled)
+    if not candidates and len(seen) > 1:
+        raise _no_candidate(path, seen, question_column)
+    name = next(iter(candidates or seen))
     if len(workbook.visible) > 1:
         stream = workbook.stream(name)
     return _as_sheet(path, name, stream, question_column, header_row, workbook.total_rows(name))
@@ -184,6 +188,15 @@ def _survey(stream: Stream, start: int, column: int, totals: Collection[int]) ->
     while kinds and not kinds[-1]:
         kinds.pop()
     return kinds, texts
+
+
+def _no_candidate(path: Path, seen: Mapping[str, Sequence[str]], wanted: str | None) -> WorkbookError:
+    what = f"column {wanted!r}" if wanted else "question column"
+    some = islice(seen.items(), _SHOWN)
+    known = "; ".join(f"{name!r} has {_listed([header for header in headers if header][:_SHOWN])}" for name, headers in some)
+    return WorkbookError(
+        f"no sheet of {path} has a {what}: {known}; choose one with --sheet, and the column with the questions with --question-column"
+    )
 
 
 def _no_header(path: Path, name: str, index: int, height: int) -> WorkbookError:

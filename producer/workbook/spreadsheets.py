@@ -24,11 +24,14 @@ from python_calamine import (
 from workers.contract.errors import WorkbookError
 
 from .cells import Cell, Stream, tidy
+from .corrections import Corrections
 from .formats import Format
 from .ods_xml import measure_ods
+from .package_xml import sheet_parts
 from .packages import Package
 from .shared_texts import shared_text
-from .sheet_xml import Extent, measure, sheet_parts
+from .sheet_xml import Extent, measure
+from .strange_sheets import without_strange_sheets
 from .totals import TotalRow, total_rows
 
 #: calamine lays a sheet out as a full grid, and ends the process where there is no room. Up to so many cells that is fine however empty
@@ -74,7 +77,7 @@ class Workbook:
                 taken += 2 * _bytes(extent)  # once as they are read, and once as a grid
                 _refuse_too_large(path, name, extent, taken)
         try:
-            with _named_for(path, kind) as named:
+            with _readable(path, kind, package) as named:
                 calamine = CalamineWorkbook.from_path(str(named))
             return cls(path, kind, calamine, package, extents)
         except PasswordError as error:
@@ -96,16 +99,13 @@ class Workbook:
                 if self._package is None or _NEW_ERROR not in str(error):
                     raise
                 sheet = self._with_errors_as_text(name, self._package)
-        corrected: dict[int, dict[int, str]] = {}
-        for (row, column), text in (extent.corrected if extent else {}).items():
-            corrected.setdefault(row, {})[column] = text
-        return partial(_rows, self._path, self._kind, sheet, corrected)
+        return partial(_rows, self._path, self._kind, sheet, extent.corrected if extent else Corrections())
 
     def _with_errors_as_text(self, name: str, package: Package) -> CalamineSheet:
         """Return a sheet whose errors are texts: the library refuses those of newer programs, and we know where errors stand."""
         with tempfile.TemporaryDirectory(prefix="kotae-read-") as folder:
             plain = Path(folder) / "workbook.xlsx"
-            package.copy(plain, self._parts[name], lambda xml: _CELL_TAG.sub(lambda tag: _IS_ERROR.sub(rb"\1str\2", tag[0]), xml))
+            package.copy(plain, without_strange_sheets(package) | {self._parts[name]: _errors_as_text})
             return CalamineWorkbook.from_path(str(plain)).get_sheet_by_name(name)
 
     def total_rows(self, name: str) -> list[TotalRow]:
@@ -125,15 +125,15 @@ class Workbook:
         return extent._replace(text=extent.text + shared_text(self._package, part, extent.cells, _HARMLESS))
 
 
-def _rows(path: Path, kind: Format, sheet: CalamineSheet, corrected: dict[int, dict[int, str]]) -> Iterator[list[Cell]]:
+def _rows(path: Path, kind: Format, sheet: CalamineSheet, corrected: Corrections) -> Iterator[list[Cell]]:
     convert = _from_ods if kind is Format.ODS else tidy
     margin: list[Cell] = [""] * (sheet.start[1] if sheet.start else 0)  # iter_rows begins with row 1, but not with column A
     with _explaining(path, sheet.name):
         for number, cells in enumerate(sheet.iter_rows()):
             row = margin + [convert(cell) for cell in cells]
-            for column, text in corrected.get(number, {}).items():
+            for column, cell in corrected.of_row(number):
                 row.extend([""] * (column + 1 - len(row)))
-                row[column] = text
+                row[column] = cell
             yield row
 
 
@@ -172,16 +172,24 @@ def _from_ods(cell: Cell) -> Cell:
     return tidy(cell)
 
 
+def _errors_as_text(xml: bytes) -> bytes:
+    return _CELL_TAG.sub(lambda tag: _IS_ERROR.sub(rb"\1str\2", tag[0]), xml)
+
+
 @contextmanager
-def _named_for(path: Path, kind: Format) -> Iterator[Path]:
-    """Give the file a name that says what it is: calamine believes names."""
-    if path.suffix.lower() == f".{kind}":
+def _readable(path: Path, kind: Format, package: Package | None) -> Iterator[Path]:
+    """Give the file by a name that says what it is, since calamine believes names, and without sheets that it stumbles over."""
+    changes = without_strange_sheets(package) if package and kind is Format.XLSX else {}
+    if path.suffix.lower() == f".{kind}" and not changes:
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="kotae-read-") as folder:
-        link = Path(folder) / f"workbook.{kind}"
-        link.symlink_to(path.resolve())
-        yield link
+        named = Path(folder) / f"workbook.{kind}"
+        if package is not None and changes:
+            package.copy(named, changes)
+        else:
+            named.symlink_to(path.resolve())
+        yield named
 
 
 def _first_line(error: Exception) -> str:

@@ -1,13 +1,12 @@
 """The total rows of the tables on a sheet: they stand below the data, and are none of it."""
 
-import posixpath
 import re
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+from .package_xml import elements_of, relations_of, relations_part
 from .packages import Package
 from .places import column_number
-from .sheet_xml import elements_of, relations_of
 
 _AREA = re.compile(r"\$?([A-Z]{1,3})\$?[0-9]{1,7}:\$?([A-Z]{1,3})\$?([0-9]{1,7})")
 
@@ -22,8 +21,7 @@ class TotalRow(NamedTuple):
 
 def total_rows(package: Package, part: str) -> list[TotalRow]:
     """Return the total rows that are shown on the sheet in this part."""
-    folder, name = posixpath.split(part)
-    tables = [target for kind, target in relations_of(package, folder, f"{folder}/_rels/{name}.rels").values() if kind == "table"]
+    tables = [target for kind, target in relations_of(package, relations_part(part)).values() if kind == "table"]
     roots = [next(iter(elements_of(package, table)), ("", {})) for table in tables]
     areas = [_AREA.fullmatch(attributes.get("ref", "")) for tag, attributes in roots if tag == "table" and _has_totals(attributes)]
     return [TotalRow(int(area[3]) - 1, column_number(area[1]) - 1, column_number(area[2]) - 1) for area in areas if area]

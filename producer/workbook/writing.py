@@ -22,6 +22,7 @@ from workers.contract.errors import WorkbookError
 from .cells import Cell, CellError, as_text
 from .replacing import check_place, replacing
 from .text_xml import text_xml
+from .widths import Columns, columns_for
 
 #: Excel's limits: UTF-16 units in a cell, rows of a sheet with its header, columns, UTF-16 units in a sheet's name.
 MAX_CELL = 32_767
@@ -45,8 +46,6 @@ _DATE_FORMATS = {
 }
 #: The errors that a cell of an .xlsx can hold; those of other programs are written as text.
 _ERRORS = ("#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#N/A", "#GETTING_DATA")
-#: Widths of columns with long text and of others, in characters.
-WIDE, NARROW = 60, 14
 
 # XlsxWriter has no option for how hard it compresses: at zlib's level 4 long answers take a quarter of the time, and a sixth more room.
 xlsxwriter.workbook.ZipFile = partial(ZipFile, compresslevel=4)
@@ -119,7 +118,7 @@ def _check_record(path: Path) -> None:
 
 def record_path(out: Path) -> Path:
     """Return the file that says where the answers of an output come from, if that has no room for it: ``answers.csv.run.json``."""
-    return out.with_name(f"{out.name}.run.json")
+    return out.parent / f"{out.name}.run.json"
 
 
 def sheet_name(name: str) -> str:
@@ -183,10 +182,10 @@ class _Exact(float):
 
 def _write_table(workbook: Any, table: Table, most_rows: int, taken: set[str]) -> list[str]:
     """Write a table to as many sheets as it needs; say so if it needs more than one. ``taken`` are the names of all sheets."""
-    rows = iter(table.rows)
+    columns, rows = columns_for(table.headers, table.rows, table.wide, table.filtered)
     names = [table.name]
     while True:
-        _write_sheet(workbook, names[-1], table, islice(rows, most_rows - 1))
+        _write_sheet(workbook, names[-1], table, columns, islice(rows, most_rows - 1))
         upcoming = next(rows, None)
         if upcoming is None:
             break
@@ -208,42 +207,42 @@ def _further_name(name: str, number: int, taken: Collection[str]) -> str:
     raise AssertionError("numbers never end")
 
 
-def _write_sheet(workbook: Any, name: str, table: Table, rows: Iterable[Sequence[Cell]]) -> None:
+def _write_sheet(workbook: Any, name: str, table: Table, columns: Columns, rows: Iterable[Sequence[Cell]]) -> None:
     sheet = workbook.add_worksheet(name, worksheet_class=_LiteralSheet)
     bold = workbook.add_format({"bold": True})
     wrapped = workbook.add_format({"text_wrap": True, "valign": "top"})
     dates = {kind: workbook.add_format({"num_format": text, "valign": "top"}) for kind, text in _DATE_FORMATS.items()}
     plain = workbook.add_format({"valign": "top"})
-    for column in range(len(table.headers)):
-        sheet.set_column(column, column, WIDE if column in table.wide else NARROW)
+    for column, width in enumerate(columns.widths):
+        sheet.set_column(column, column, width)
     sheet.freeze_panes(1, 0)
     for column, header in enumerate(table.headers):
         _check(sheet.write_string(0, column, cut_for_excel(header), bold), name, 0)
     number = 0
     for number, row in enumerate(rows, start=1):
         for column, cell in enumerate(row):
-            text_format = wrapped if column in table.wide else plain
-            _check(_write_cell(sheet, number, column, cell, text_format, dates), name, number)
+            own_format = wrapped if column in columns.wrapped else plain
+            _check(_write_cell(sheet, number, column, cell, own_format, dates), name, number)
     if table.filtered:
         _check(sheet.autofilter(0, 0, number, len(table.headers) - 1), name, 0)
 
 
-def _write_cell(sheet: Any, row: int, column: int, cell: Cell, text_format: Any, dates: dict[type, Any]) -> int:
+def _write_cell(sheet: Any, row: int, column: int, cell: Cell, own_format: Any, dates: dict[type, Any]) -> int:
     match cell:
         case "":
             return 0
         case CellError() if cell in _ERRORS:
-            return int(sheet.write_formula(row, column, f"={cell}", text_format, str(cell)))
+            return int(sheet.write_formula(row, column, f"={cell}", own_format, str(cell)))
         case str():
-            return int(sheet.write_string(row, column, cut_for_excel(cell), text_format))
+            return int(sheet.write_string(row, column, cut_for_excel(cell), own_format))
         case bool():
-            return int(sheet.write_boolean(row, column, cell))
+            return int(sheet.write_boolean(row, column, cell, own_format))
         case float() if not math.isfinite(cell):
-            return int(sheet.write_string(row, column, str(cell), text_format))
+            return int(sheet.write_string(row, column, str(cell), own_format))
         case int() | float():
-            return int(sheet.write_number(row, column, cell))
+            return int(sheet.write_number(row, column, cell, own_format))
         case datetime.datetime() | datetime.date() if cell.year < _FIRST_YEAR:
-            return int(sheet.write_string(row, column, as_text(cell), text_format))
+            return int(sheet.write_string(row, column, as_text(cell), own_format))
         case _:
             return int(sheet.write_datetime(row, column, cell, dates[type(cell)]))
 
