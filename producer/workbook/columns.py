@@ -1,5 +1,6 @@
 """Columns by name: which one holds the questions, and where the answers go."""
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from itertools import chain, count
@@ -47,6 +48,11 @@ def answer_fields(samples: int) -> list[str]:
     """Return the fields of our columns in their order; every sample after the first has an answer and a reasoning of its own."""
     more = [f"{field}_{k}" for k in range(2, samples + 1) for field in ("answer", "reasoning")]
     return ["answer", "reasoning", "outcome", "finish_reason", "prompt_tokens", "output_tokens", "error", *more]
+
+
+def tells_of_a_reply(header: str) -> bool:
+    """Say whether a column is called as one of ours, whoever's reply it tells of: ``outcome``, ``answer_2``, ``error (MODEL)``."""
+    return re.fullmatch(rf"(?:{'|'.join(answer_fields(1))})(?:_\d+)?(?: \(.*\))?(?: \d+)?", normalised(header), re.DOTALL) is not None
 
 
 def field_kind(field: str) -> type:
