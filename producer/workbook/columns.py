@@ -38,7 +38,7 @@ def find_question_column(headers: Sequence[str], wanted: str | None = None) -> i
     for name in [normalised(wanted)] if wanted is not None else QUESTION_HEADERS:
         places = [i for i, header in enumerate(names) if header == name]
         if len(places) > 1:
-            raise WorkbookError(f"{len(places)} columns are called {headers[places[0]]!r}; rename all but the one with the questions")
+            raise WorkbookError(f"{len(places)} columns are called {headers[places[0]]!r}; rename all but one")
         if places:
             return places[0]
     return None
