@@ -221,6 +221,47 @@ def test_blind_judging_shows_no_name_and_always_shuffles_alike(page: "Page") -> 
     assert page.locator(".side.best").get_attribute("data-position") == "1"
 
 
+def test_blind_judging_shows_nothing_that_only_one_source_has(browser: "Browser", tmp_path: Path) -> None:
+    """Tokens, samples, raw texts and errors are a run's; what Kotae wrote beside an answer is that answer's; and the tab has a name too."""
+    rows = [[f"q{n}", f"theirs {n}", ["answered", "truncated"][n % 2], "30", ["x", "y"][n % 2]] for n in range(4)]
+    path = save_workbook(tmp_path / "a.xlsx", {"s": [["question", "answer", "finish_reason", "output_tokens (m)", "field"], *rows]})
+    with begin_run(tmp_path, path) as store:
+        run_id = store.manifest.run_id
+        given = [answered(0, tagged("one"), tagged("two"), run_id=run_id), answered(1, "no tags", run_id=run_id)]
+        store.store([*given, unanswered(2, error="phi-4 is gone", run_id=run_id), answered(3, tagged("four"), run_id=run_id)])
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(write(tmp_path, tmp_path / "c.html", f"{path}:answer", "last").as_uri())
+    page.wait_for_selector(".side")
+    open_texts = page.inner_text("body")
+    page.select_option("select[data-column=finish_reason]", label="truncated (2)")
+    listed(page, 2)
+
+    page.keyboard.press("b")
+    listed(page, 4)
+    blind_texts = page.title()
+    for place in range(4):
+        page.evaluate(f"location.hash = '#{place + 1}'")
+        page.wait_for_selector(f"main[data-place='{place}'] .side")
+        blind_texts += page.inner_text("body")
+    context.close()
+
+    assert "tokens" in open_texts
+    assert "Sample" in open_texts
+    assert not [word for word in ("phi-4", "token", "Sample", "Whole reply", "finish", "is gone") if word in blind_texts]
+    assert "field" in blind_texts
+
+
+def test_a_browser_without_room_says_that_it_keeps_nothing(page: "Page") -> None:
+    """What is judged stays on the page, and can still be exported."""
+    fill = "for (let size = 1 << 22; size; size >>= 1) try { for (;;) localStorage.setItem(Math.random(), 'x'.repeat(size)); } catch {}"
+    page.evaluate(fill)
+    page.keyboard.press("1")
+
+    assert "keeps nothing: export before you close" in page.inner_text(".top")
+    assert [one["verdict"] for one in exported(page)["judgements"]] == ["better"]
+
+
 def test_hostile_replies_run_nothing_and_load_nothing(browser: "Browser", tmp_path: Path) -> None:
     """As question, column, header, name of a model, reasoning and answer; shown, unfolded, searched for and hovered over."""
     header = [

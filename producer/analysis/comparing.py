@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from producer.workbook.cells import Cell, as_text, tidy
+from producer.workbook.cells import Cell
 from producer.workbook.columns import normalised
 from producer.workbook.texts import Texts
 from producer.workbook.writing import cut_for_excel
@@ -12,7 +12,7 @@ from workers.contract.errors import UserError, WorkbookError
 from workers.contract.messages import Outcome
 
 from .replies import Reply, Row
-from .sources import Source
+from .sources import Source, text_of
 
 #: How many rows a refusal names.
 _NAMED = 5
@@ -96,7 +96,7 @@ def _places(source: Source, column: str) -> dict[str, int]:
     twice: dict[str, list[int]] = {}
     without: list[int] = []
     for row, cell in enumerate(source.cells(column)):
-        key = _key(cell)
+        key = text_of(cell)
         if not key:
             without += [row] if questions[row].strip() else []
         elif key in found:
@@ -117,10 +117,6 @@ def _places(source: Source, column: str) -> dict[str, int]:
     return found
 
 
-def _key(cell: Cell) -> str:
-    return as_text(tidy(cell)).strip()
-
-
 def _check_questions(column: str, one: tuple[Source, dict[str, int]], other: tuple[Source, dict[str, int]]) -> None:
     (first, ours), (second, theirs) = one, other
     asked, asked_there = first.sheet.questions(), second.sheet.questions()
@@ -138,7 +134,7 @@ def _check_questions(column: str, one: tuple[Source, dict[str, int]], other: tup
 def _looked_up(sources: Sequence[Source], places: Sequence[dict[str, int]], column: str) -> Iterator[Joined]:
     shelves = [_Shelf(source) for source in sources[1:]]
     for cells, side in zip(sources[0].sheet.rows(), sources[0].rows(), strict=True):
-        key = _key(cells[_index(sources[0], column)])
+        key = text_of(cells[_index(sources[0], column)])
         others = (shelf.row(known.get(key)) for shelf, known in zip(shelves, places[1:], strict=True))
         yield Joined(side.question, (side, *others), cells, key)
     yield from _only_in_others(sources, places, shelves)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from producer.workbook.cells import Cell, as_text, tidy
+from producer.workbook.columns import tells_of_a_reply
 from producer.workbook.replacing import replacing
 from workers.contract.messages import Outcome
 
@@ -69,6 +70,7 @@ def _about(comparison: Comparison, index: "_Index") -> dict[str, Any]:
         "join": comparison.column,
         "questionColumn": sheet.headers[sheet.question_column],
         "columns": [sheet.headers[column] or f"column {column + 1}" for column in index.shown],
+        "veiled": [n for n, column in enumerate(index.shown) if tells_of_a_reply(sheet.headers[column])],
         "rows": len(index.digests),
         "firstRow": sheet.shown_row(0),
     }

@@ -31,7 +31,7 @@ class Statement(NamedTuple):
 
 _AFTER = re.compile(
     r"(?:\banswer|\bsolution|\bresult)\b[^.\n:=]{0,60}?(?:\bis\b|\bare\b|\bequals\b|\bwould be\b|\bwill be\b|[:=]|→)(?!\s*not\b)(?:\s*:)?"
-    r"|^\W*(?:the\s+)?(?:final\s+|correct\s+)?answer\W*\n"
+    r"|^\W*(?:the\s+)?(?:final\s+|correct\s+)?answer\W*\n|^\W*(?:最終)?(?:答え?|こたえ|解答|回答|正解|結論)\W*\n"
     r"|(?:最終)?(?:答え?|こたえ|解答|回答|正解|結論|解)\s*(?:[\])】」』>]\s*)?[:=→]|[\[(【「『<](?:最終)?(?:答え?|解答|回答|正解|結論)[\])】」』>]",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -83,9 +83,12 @@ def statements(text: str) -> Iterator[Statement]:
             yield Statement(kind, said)
 
 
-def emphasised(text: str) -> list[str]:
-    """Return what stands between ``**`` in a reply as it was written."""
-    return [part.strip() for part in re.findall(r"\*\*([^*\n]{1,80})\*\*", text)]
+def emphasised(text: str) -> list[tuple[str, str, str]]:
+    """Return what stands between ``**`` in a reply as it was written, each with some of what stands before and behind it."""
+    return [
+        (text[max(match.start() - 80, 0) : match.start()], match[1].strip(), text[match.end() : match.end() + 80])
+        for match in re.finditer(r"\*\*([^*\n]{1,80})\*\*", text)
+    ]
 
 
 def without_asides(text: str) -> str:

@@ -26,7 +26,7 @@ class TopBar {
     const { data, view } = this;
     const { best, ties, judged } = view.judgements.totals();
     this.names.replaceChildren(...(view.blind
-      ? [make("span", { class: "veiled" }, count(data.sources.length, "source"), ", names hidden")]
+      ? [make("span", { class: "veiled" }, view.veiledNames())]
       : data.sources.map(({ label, name }, i) => make("span", { class: `name side-${i % 6}`, title: name, dir: "auto" }, visible(label)))));
     this.done.textContent = `${number.format(judged)} of ${number.format(data.length)} judged`;
     this.track.replaceChildren(...(view.blind
@@ -55,11 +55,12 @@ class SideBar {
     this.count = make("p", { class: "count", role: "status" });
     this.judged = make("select", { "aria-label": "Judgement", onchange: () => finding.change({ judged: this.judged.value }) });
     this.columns = data.index.filters.map((filter) => this.column(filter));
+    this.telling = this.columns.filter((_, i) => data.veiled.includes(data.index.filters[i].column));
     this.element = make("aside", { class: "aside-bar" },
       make("div", { class: "filters" },
         this.search,
         make("div", { class: "selects" }, this.outcome(), this.judged, this.order()),
-        this.columns.length ? make("details", { class: "columns", open: this.columns.length <= 4 }, make("summary", {}, "Columns"), make("div", { class: "selects" }, ...this.columns)) : null,
+        this.columns.length ? make("details", { class: "columns", open: this.columns.length <= 4 && window.innerWidth > 820 }, make("summary", {}, "Columns"), make("div", { class: "selects" }, ...this.columns)) : null,
         this.count,
       ),
       view.list.element,
@@ -99,6 +100,14 @@ class SideBar {
     return select;
   }
 
+  /** Hide a column that tells of one source's reply, and list by it no more. */
+  veil(select, blind) {
+    select.hidden = blind;
+    if (!blind || select.value === "") return;
+    select.value = "";
+    select.dispatchEvent(new Event("change"));
+  }
+
   select(label, options, changes) {
     const [first] = options;
     const select = make("select", { "aria-label": label }, ...options);
@@ -112,6 +121,7 @@ class SideBar {
   draw() {
     const { finding, blind } = this.view;
     const { places, progress } = finding;
+    for (const select of this.telling) this.veil(select, blind);
     const searching = progress < 1 ? ` · searched ${percent(progress)}` : "";
     this.count.textContent = (places.length === this.data.length ? count(places.length, "question") : `${number.format(places.length)} of ${count(this.data.length, "question")}`) + searching;
     // Who won tells who is who
