@@ -15,6 +15,7 @@ from .price import price_of
 from .progress import duration, outcome_line
 from .runs import RunStore
 from .workbook.assembly import write_workbook
+from .workbook.writing import KEEPING_FORMAT
 
 
 class Desk(NamedTuple):
@@ -48,8 +49,18 @@ def finish(store: RunStore, out: Path, desk: Desk, seconds: float) -> int:
         desk.say(f"note: {notice}")
     desk.say(f"{outcome_line(tally)} · {duration(seconds)}{_priced(store)}")
     desk.say(f"workbook: {out}\nrun: {store.manifest.run_id} in {store.path.parent.parent}")
+    if count := sum(tally.by_outcome.get(outcome, 0) for outcome in UNANSWERED):
+        desk.say(_without_reply(store, out, count, desk))
     desk.tell(summary(store) | {"output": str(out), "seconds": round(seconds, 1)})
     return exit_code(tally)
+
+
+def _without_reply(store: RunStore, out: Path, count: int, desk: Desk) -> str:
+    if out.suffix.lower() in KEEPING_FORMAT:
+        where, again = "listed in the sheet Errors", f"kotae retry {out}"
+    else:
+        where, again = "see the column error", f"kotae retry {store.manifest.run_id} -o OUT"
+    return f"without a reply: {count} of them, {where}; {again}{_told(desk.home)} asks them anew"
 
 
 def exit_code(tally: Tally) -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -86,6 +87,11 @@ def _question_column(sheet: Sheet, options: AskOptions) -> str:
     return sheet.headers[sheet.question_column if known is None else known]
 
 
+def _as_told(workbook: Path) -> str:
+    """Return where a workbook is; a name that is no UTF-8, as archives from elsewhere have them, with its bytes spelled out."""
+    return os.fsencode(workbook.absolute()).decode("utf-8", "backslashreplace")
+
+
 def _stamp(workbook: Path) -> tuple[int, ...]:
     try:
         known = workbook.stat()
@@ -110,7 +116,7 @@ def open_run(plan: Plan, home: Path, served_name: str, adapter: str | None, loca
         "csv": options.csv,
         "row_timeout": plan.row_timeout,
         "priority": options.priority,
-        "source_path": str(plan.workbook.absolute()),
+        "source_path": _as_told(plan.workbook),
         "sheet": plan.sheet.name,
         "question_column": plan.question_column,
         "header_row": plan.sheet.header_row,
@@ -145,7 +151,7 @@ def _manifest(plan: Plan, run_id: str, served_name: str, adapter: str | None, lo
         adapter=adapter,
         sampling=plan.sampling,
         system_prompt=plan.system_prompt,
-        source_path=str(plan.workbook.absolute()),
+        source_path=_as_told(plan.workbook),
         sheet=plan.sheet.name,
         question_column=plan.question_column,
         header_row=plan.sheet.header_row,

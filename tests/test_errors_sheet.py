@@ -158,7 +158,7 @@ def test_retry_of_a_workbook_asks_the_rows_that_it_lists(kotae: Kotae, start_wor
     ledger = tmp_path / "ledger"
     make_workbook(kotae.folder / "q.xlsx", ["one", "two", "", "three"])
     slow = start_worker("--engine-arg", "delay=1", "--ledger", str(ledger))
-    assert kotae("run", "q.xlsx", "-o", "out.xlsx", "--broker", broker_url, "--row-timeout", "100ms").code == 3
+    first = kotae("run", "q.xlsx", "-o", "out.xlsx", "--broker", broker_url, "--row-timeout", "100ms")
     slow.stop()
     start_worker("--ledger", str(ledger))
     edited(kotae.folder / "out.xlsx", lambda workbook: workbook["Errors"].delete_rows(2))
@@ -167,6 +167,8 @@ def test_retry_of_a_workbook_asks_the_rows_that_it_lists(kotae: Kotae, start_wor
     again = kotae("retry", "out.xlsx", "--broker", broker_url)
     twice = kotae("retry", "out.xlsx", "--broker", broker_url, "-o", "twice.xlsx")
 
+    assert first.code == 3, first.err
+    assert "without a reply: 3 of them, listed in the sheet Errors; kotae retry out.xlsx asks them anew" in first.out
     assert again.code == 3, again.err
     assert "asking anew: 2 rows (2 timed_out)" in again.out
     assert (kotae.folder / "out.xlsx").read_bytes() == before

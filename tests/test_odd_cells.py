@@ -13,6 +13,7 @@ from typing import Any
 import openpyxl
 import pytest
 import xlsxwriter
+import xlwt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openpyxl.styles import Alignment
@@ -213,6 +214,44 @@ def test_a_time_below_zero_is_no_other_time(tmp_path: Path, epoch_1904: bool) ->
     assert rows == [[-0.25, -0.25, -0.25, hours, -0.25, -0.25, -0.25], [-1, -1, -1, 4 * hours, -1, -1, -1]]
 
 
+def test_an_old_excel_file_keeps_its_errors_and_times_below_zero(tmp_path: Path) -> None:
+    """The library knows neither of them."""
+    workbook = xlwt.Workbook()
+    workbook.add_sheet("Cover").write(0, 0, "Title")
+    sheet = workbook.add_sheet("質問")
+    clock = xlwt.easyxf(num_format_str='[$-411]h"時"mm"分"')
+    rows: list[Any] = [["question", "n", "late"], ["a", 0x2A, -0.25], ["b", 0x07, -3], ["c", 1.5, -0.01], ["d", True, 0.5]]
+    for row, (question, number, late) in enumerate(rows):
+        sheet.write(row, 0, question)
+        if type(number) is int:
+            sheet.row(row).set_cell_error(1, number)
+        else:
+            sheet.write(row, 1, number)
+        sheet.write(row, 2, late, clock)
+    workbook.save(tmp_path / "in.xls")
+
+    read = list(read_sheet(tmp_path / "in.xls").rows())
+
+    assert [row[1:] for row in read] == [["#N/A", -0.25], ["#DIV/0!", -3], [1.5, -0.01], [True, datetime.time(12)]]
+    assert [type(row[1]) for row in read[:2]] == [CellError] * 2
+
+
+@pytest.mark.skipif(shutil.which("soffice") is None, reason="LibreOffice is not installed")
+def test_errors_of_formulas_stay_in_an_old_excel_file(tmp_path: Path) -> None:
+    """As LibreOffice saves them, beside charts and on another sheet than the first."""
+    with xlsxwriter.Workbook(str(tmp_path / "in.xlsx")) as workbook:
+        workbook.add_worksheet("Cover").insert_chart("B2", chart := workbook.add_chart({"type": "line"}))
+        chart.add_series({"values": "={1,2}"})
+        sheet = workbook.add_worksheet("S")
+        sheet.write_row(0, 0, ["question", "n"])
+        for row, (formula, value) in enumerate([("=NA()", "#N/A"), ("=1/0", "#DIV/0!"), ("=SUM(B2:B3)", "#N/A"), ("=1-2", -1)], start=1):
+            sheet.write(row, 0, "q")
+            sheet.write_formula(row, 1, formula, None, value)
+    save_as(tmp_path / "in.xlsx", "xls")
+
+    assert [row[1] for row in read_sheet(tmp_path / "in.xls").rows()] == ["#N/A", "#DIV/0!", "#N/A", -1]
+
+
 def with_part(part: str, old: bytes, new: bytes) -> Callable[[dict[str, bytes]], Any]:
     return lambda parts: parts.update({part: parts[part].replace(old, new)})
 
@@ -272,6 +311,13 @@ def test_millions_of_errors_take_little_memory() -> None:
 # -- OpenDocument
 
 
+def save_as(path: Path, ending: str) -> None:
+    """Have LibreOffice save a workbook under another ending."""
+    profile = f"-env:UserInstallation=file://{path.parent}/profile"
+    command = ["soffice", profile, "--headless", "--convert-to", ending, "--outdir", path.parent, path]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+
+
 def cell(xml: str) -> str:
     return f'<table:table-cell office:value-type="string">{xml}</table:table-cell>'
 
@@ -319,13 +365,7 @@ def test_libreoffice_says_the_same_in_both_of_its_formats(tmp_path: Path) -> Non
     for row in sheet.iter_rows():
         row[0].alignment = Alignment(wrap_text=True)
     workbook.save(tmp_path / "in.xlsx")
-    profile = f"-env:UserInstallation=file://{tmp_path}/profile"
-    subprocess.run(
-        ["soffice", profile, "--headless", "--convert-to", "ods", "--outdir", tmp_path, tmp_path / "in.xlsx"],
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
+    save_as(tmp_path / "in.xlsx", "ods")
 
     assert read_sheet(tmp_path / "in.ods").questions() == read_sheet(tmp_path / "in.xlsx").questions() == texts
 

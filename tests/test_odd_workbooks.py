@@ -532,6 +532,7 @@ OTHERS: Mapping[str, tuple[bytes, str]] = {
     "a page": (b"\xef\xbb\xbf\n<html><table></table></html>", "HTML"),
     "a gzip": (b"\x1f\x8b\x08" + bytes(64), "gzip"),
     "noise": (bytes(range(256)), "something else"),
+    "text in UTF-16 without its mark": ("question\nWhat?\n".encode("utf-16-le"), "something else"),
     "blanks": (b"\n \n", "an empty file"),
 }
 

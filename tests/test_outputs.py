@@ -3,8 +3,10 @@
 import csv
 import datetime
 import json
+import os
 import sys
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +127,15 @@ def test_a_guarded_text_can_be_had_back(text: str) -> None:
     assert not shown.lstrip().startswith(tuple("=@＝")) or shown.startswith("'")
 
 
+def test_a_csv_of_ours_is_read_whatever_a_model_said(tmp_path: Path) -> None:
+    """Also null characters, which make most programs take a file for none of text."""
+    source = save_lines(tmp_path / "in.jsonl", [{"question": "q", "text": text} for text in TEXTS])
+
+    path = answer_everything(tmp_path, source, "out.csv", CsvStyle.RAW, TEXTS)
+
+    assert [row[1] for row in read_sheet(path).rows()] == TEXTS
+
+
 def test_csv_for_programs_is_the_text_itself(tmp_path: Path) -> None:
     """No mark and no apostrophe: what a program reads is what was said."""
     source = save_lines(tmp_path / "in.jsonl", [{"question": "=q"}])
@@ -186,20 +197,47 @@ def test_json_lines_come_out_as_they_went_in(tmp_path: Path) -> None:
     assert [{name: row[name] for name in OBJECTS[0]} for row in lines(path)] == OBJECTS
 
 
-def test_a_parquet_file_comes_out_with_the_types_it_went_in_with(tmp_path: Path) -> None:
-    """Numbers of 64 bits are what data people call their rows by."""
+def typed_table() -> Any:
+    """Return a table with what data people have in theirs, and no spreadsheet."""
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": ""}]
     columns = {
-        "question": pyarrow.array(["a", "", None]),
-        "id": pyarrow.array([2**60 + 1, -(2**63), 3]),
-        "x": pyarrow.array([0.5, float("nan"), None]),
-        "until": pyarrow.array([MOMENT, None, MOMENT], pyarrow.timestamp("us")),
+        "question": pyarrow.array(["a", "", None, "b"]),
+        "messages": pyarrow.array([turns, None, [], turns]),
+        "id": pyarrow.array([2**63 + 1, 0, 3, None], pyarrow.uint64()),
+        "x": pyarrow.array([0.5, 1e300, None, -0.0]),
+        "half": pyarrow.array([1.5, None, 2, 3], pyarrow.float32()),
+        "price": pyarrow.array([Decimal("1.10"), None, Decimal(0), Decimal("-12345678901234567890.12")], pyarrow.decimal128(38, 2)),
+        "until": pyarrow.array([1, None, 2**60, 3], pyarrow.timestamp("ns", "Asia/Tokyo")),
+        "kind": pyarrow.array(["p", "q", None, "p"]).dictionary_encode(),
+        "raw": pyarrow.array([b"\xff\x00", b"", None, b"x"]),
+        "answer": pyarrow.nulls(4),
     }
-    parquet.write_table(pyarrow.table(columns), tmp_path / "in.parquet")
+    return pyarrow.table(columns)
 
-    table = parquet.read_table(answer_everything(tmp_path, tmp_path / "in.parquet", "out.parquet"))
 
-    assert table.select(list(columns)).schema.types == [column.type for column in columns.values()]
-    assert str(table.select(list(columns)).to_pylist()) == str(pyarrow.table(columns).to_pylist())  # nan is not equal to itself
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_parquet_file_comes_out_with_the_types_it_went_in_with(tmp_path: Path, rows: int) -> None:
+    """Lists of messages, numbers of 64 bits and moments of a time zone are what data people have; text would be something else."""
+    table = typed_table()
+    parquet.write_table(table, tmp_path / "in.parquet", row_group_size=rows)
+
+    out = parquet.read_table(answer_everything(tmp_path, tmp_path / "in.parquet", "out.parquet"))
+
+    names = table.column_names[:-1]
+    assert out.column_names == [*names, *OURS]
+    assert out.select(names).schema.types == table.select(names).schema.types
+    assert out.select(names).equals(table.select(names))
+    assert out["answer"].to_pylist() == ["0", None, None, "3"]
+
+
+def test_rows_at_the_end_of_a_parquet_file_in_which_nothing_stands_are_left_out(tmp_path: Path) -> None:
+    """As they are in any other file."""
+    table = pyarrow.table({"question": ["a", None, "b", None, None], "n": pyarrow.array([None, 1, None, None, None], pyarrow.int8())})
+    parquet.write_table(table, tmp_path / "in.parquet", row_group_size=2)
+
+    out = parquet.read_table(answer_everything(tmp_path, tmp_path / "in.parquet", "out.parquet"))
+
+    assert out.select(["question", "n"]).equals(table.slice(0, 3))
 
 
 @pytest.mark.parametrize("out", ["out.jsonl", "out.parquet"])
@@ -409,6 +447,17 @@ def test_a_name_that_no_file_can_have_is_one_line(tmp_path: Path) -> None:
     for nothing in ("", ".", "/"):
         with pytest.raises(WorkbookError, match=r"must end in \.xlsx"):
             check_output_of(tmp_path / "in.xlsx", Path(nothing))
+
+
+@pytest.mark.parametrize("out", ["out.xlsx", "out.csv"])
+def test_a_name_that_is_no_utf8_is_a_name(tmp_path: Path, out: str) -> None:
+    """Archives from Windows unpack to such names elsewhere."""
+    source = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\x8e\xbf\x96\xe2.csv"))
+    source.write_text("question\nq\n")
+
+    path = answer_everything(tmp_path, source, out)
+
+    assert [row[0] for row in read_sheet(path, "____" if out == "out.xlsx" else None).rows()] == ["q"]
 
 
 def test_the_same_table_under_another_name_is_written_under_that(tmp_path: Path) -> None:

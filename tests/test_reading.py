@@ -278,6 +278,10 @@ MISTAKES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a truncated workbook": (truncate, "a damaged workbook"),
     "an encrypted workbook": (encrypt, "protected with a password; save a copy without one"),
     "no question column": (lambda path: save_workbook(path, {"S": [["NO", "text"], [1, "a"]]}), "'NO', 'text'; name the one"),
+    "conversations": (
+        lambda path: path.write_text('{"Messages": [{"role": "user", "content": "a"}]}\n'),
+        "the one with conversations with --messages-column 'Messages'",
+    ),
     "no question column on several sheets": (
         lambda path: save_workbook(path, {"Cover": [["Title"]], "Blank": [], "S": [["NO", "text"], [1, "a"]]}),
         "has a question column: 'Cover' has 'Title'; 'S' has 'NO', 'text'; choose one with --sheet",

@@ -405,6 +405,14 @@ def test_a_date_before_those_of_excel_is_text(tmp_path: Path, cell: Cell) -> Non
     assert grid(write(tmp_path / "out.xlsx", cell), "S")[1][1] == str(cell)
 
 
+@pytest.mark.parametrize(("name", "allowed"), [("a\x01\nb", "a__b"), ("'x:y'", "x_y"), ("History", "History_"), ("''", "Sheet")])
+def test_a_sheets_name_is_one_that_excel_opens(tmp_path: Path, name: str, allowed: str) -> None:
+    """The sheet of a .csv is called as the file is, and a file may be called anything."""
+    write_tables(tmp_path / "out.xlsx", [Table(sheet_name(name), ["question"], [["q"]])], CREATED)
+
+    assert openpyxl.load_workbook(tmp_path / "out.xlsx").sheetnames == [allowed]
+
+
 def test_a_sheets_name_is_cut_by_the_units_that_excel_counts() -> None:
     """A character beyond the first 65,536 counts twice there; told after the run, it would be too late."""
     assert sheet_name("売上" * 8 + "𠮷" * 15) == "売上" * 8 + "𠮷" * 7

@@ -13,7 +13,7 @@ from workers.contract.messages import UNANSWERED, Answer
 
 from .as_delimited import CsvStyle, write_delimited
 from .as_json_lines import write_json_lines
-from .as_parquet import write_parquet
+from .as_parquet import Beside, write_parquet, write_parquet_beside
 from .cells import EmptyText
 from .columns import ERRORS_HEADERS, RUN_HEADERS, OutputColumn, answer_fields, distinct_names, field_kind, normalised, place_columns
 from .errors_sheet import errors_of
@@ -116,6 +116,10 @@ def write_fresh(sheet: Sheet, columns: Sequence[OutputColumn], answers: Iterable
         case ".jsonl":
             write_json_lines(out, names, rows)
             write_record(out, told.record)
+            return _renamed(headers, names)
+        case ".parquet" if sheet.typed is not None:
+            ours = Beside(sheet.typed, places, [[field_kind(column.field)] for column in columns], answers)
+            write_parquet_beside(out, names, ours, told.record)
             return _renamed(headers, names)
         case ".parquet":
             kinds: list[Collection[type]] = [*sheet.kinds, *[()] * (len(headers) - len(sheet.headers))]

@@ -26,13 +26,14 @@ def date_styles(package: Package) -> frozenset[str]:
             number = 0 if tag == "cellXfs" else None
         elif tag == "xf" and number is not None:
             name = attributes.get("numFmtId", "")
-            if _is_date(name, formats.get(name)):
+            if is_date_format(name, formats.get(name)):
                 dates.add(str(number))
             number += 1
     return frozenset(dates)
 
 
-def _is_date(name: str, code: str | None) -> bool:
+def is_date_format(name: str, code: str | None) -> bool:
+    """Say whether numbers in a format, given by its number and how the file spells it out, if it does, are dates or times of the day."""
     if code is None:
         return name in _BUILT_IN
     return _ELAPSED.search(code) is None and re.search("[dmyhs]", _LITERAL.sub("", code), re.IGNORECASE) is not None

@@ -1,5 +1,6 @@
 """What a file is, by its content; its name only helps where text could be several things."""
 
+import codecs
 import json
 import mmap
 import zipfile
@@ -48,6 +49,8 @@ _PACKAGES = {
     "index/document.iwa": "a Numbers or Pages document",
 }
 _HEAD = 1 << 16
+#: The largest part of a text that null characters are.
+_NULLS = 0.1
 #: Bytes of the longest first line that may be an object of JSON Lines.
 _FIRST_LINE = 1 << 26
 
@@ -76,13 +79,24 @@ def _format_of(path: Path, head: bytes) -> Format:
     if head.startswith(b"PAR1"):
         return Format.PARQUET
     what = next((what for start, what in _OTHERS.items() if head.startswith(start) and (start != b"BM" or b"\0" in head[:32])), None)
-    if what is None and b"\0" in head and not head.startswith(_UTF_16):
+    if what is None and not _may_be_text(head):
         what = "something else"
     if what is None and head.removeprefix(b"\xef\xbb\xbf").lstrip()[:5].lower() in (b"<html", b"<!doc", b"<?xml", b"<tabl", b"<work"):
         what = "a page of HTML or XML, whatever it is called"
     if what is not None:
         raise _unreadable(path, what)
     return _text(path)
+
+
+def _may_be_text(head: bytes) -> bool:
+    """Say whether a file that begins like this is a text, perhaps one in which a model or a program has put a null character."""
+    if b"\0" not in head or head.startswith(_UTF_16):
+        return True
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return head.count(b"\0") <= len(head) * _NULLS
 
 
 def _package(path: Path) -> Format:

@@ -65,7 +65,12 @@ def as_cell(value: Any) -> Cell:
                 return value
             return WholeNumber(value) if -_INT64 <= value < _INT64 else JsonText(value)
         case _:
-            return JsonText(whole_text(json.dumps(value, ensure_ascii=False, default=str)))
+            return JsonText(whole_text(json.dumps(value, ensure_ascii=False, default=_plain)))
+
+
+def _plain(value: Any) -> str:
+    """Return what JSON has no form for, as the values of a Parquet file may be, as text."""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def whole_text(text: str) -> str:

@@ -2,11 +2,12 @@
 
 import datetime
 import decimal
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from workers.contract.errors import WorkbookError
 
@@ -18,11 +19,21 @@ from .parquet_sizes import Pieces, dictionary_columns, refuse_large, rows_at_a_t
 _BUFFER = 1 << 20
 
 
-def read_parquet(path: Path) -> Stream:
-    """Return the columns' names and below them the values. Raises WorkbookError."""
+class TypedColumns(NamedTuple):
+    """The columns of a file that has types of its own, as they stand there."""
+
+    #: An arrow schema.
+    schema: Any
+    #: Begins a pass over all rows, as record batches of little memory; texts may be dictionaries in them.
+    batches: Callable[[], Iterator[Any]]
+
+
+def read_parquet(path: Path) -> tuple[Stream, TypedColumns]:
+    """Return the columns' names and below them the values; and the columns as they are. Raises WorkbookError."""
     with _opened(path) as file:
         refuse_large(path, file.metadata)
-        return partial(_rows, path, dictionary_columns(file), rows_at_a_time(file.metadata))
+        batches = partial(_batches, path, dictionary_columns(file), rows_at_a_time(file.metadata))
+        return partial(_rows, file.schema_arrow.names, batches), TypedColumns(file.schema_arrow, batches)
 
 
 @contextmanager
@@ -40,16 +51,23 @@ def _opened(path: Path, as_dictionaries: Sequence[str] = ()) -> Iterator[Any]:
         raise WorkbookError(f"{path} is a damaged Parquet file ({(str(error).splitlines() or [''])[0]})") from error
 
 
-def _rows(path: Path, as_dictionaries: Sequence[str], rows: int) -> Iterator[list[Cell]]:
+def _batches(path: Path, as_dictionaries: Sequence[str], rows: int) -> Iterator[Any]:
     import pyarrow
 
     with _opened(path, as_dictionaries) as file:
-        yield list(file.schema_arrow.names)
         pieces = Pieces(path)
-        for batch in file.iter_batches(batch_size=rows):
-            for piece in pieces.of(pyarrow, batch):
-                for row in zip(*(_cells(pyarrow, column) for column in piece.columns), strict=True):
-                    yield list(row)
+        for group in range(file.num_row_groups):  # each for itself: it cannot join dictionaries that stand within lists
+            for batch in file.iter_batches(batch_size=rows, row_groups=[group]):
+                yield from pieces.of(pyarrow, batch)
+
+
+def _rows(names: Sequence[str], batches: Callable[[], Iterator[Any]]) -> Iterator[list[Cell]]:
+    import pyarrow
+
+    yield list(names)
+    for batch in batches():
+        for row in zip(*(_cells(pyarrow, column) for column in batch.columns), strict=True):
+            yield list(row)
 
 
 def _cells(pyarrow: Any, column: Any) -> list[Cell]:
@@ -103,5 +121,7 @@ def _cell(value: Any) -> Cell:
             return tidy(float(value)) if decimal.Decimal(repr(float(value))) == value else str(value)
         case bytes():
             return value.decode("utf-8", "backslashreplace")
+        case uuid.UUID():
+            return str(value)
         case _:
             return as_cell(value)

@@ -11,13 +11,13 @@ from workers.contract.errors import WorkbookError
 
 from .cells import Cell, CellError, Stream, as_text, is_filled
 from .charsets import encoding_of, name_of
-from .columns import ERRORS_HEADERS, find_question_column
+from .columns import ERRORS_HEADERS, find_question_column, normalised
 from .delimited import read_delimited
 from .formats import Format, format_of
 from .headers import find_header_row
-from .json_lines import read_json_lines
+from .json_lines import read_json_lines, whole_text
 from .old_excel import OldWorkbook
-from .parquet import read_parquet
+from .parquet import TypedColumns, read_parquet
 from .spreadsheets import Workbook
 from .texts import Texts
 from .totals import TotalRow, totals_of
@@ -46,6 +46,8 @@ class Sheet:
     stream: Stream | None
     #: The total rows of tables, by their data rows.
     total_rows: tuple[TotalRow, ...] = ()
+    #: Of a file whose columns have types of their own.
+    typed: TypedColumns | None = None
 
     def rows(self) -> Iterator[list[Cell]]:
         """Begin a pass over the data rows in file order, each as long as ``headers``: tables that are no workbooks are read again.
@@ -59,7 +61,7 @@ class Sheet:
 
     def without_rows(self) -> Self:
         """Return all but the rows: those of a workbook take much memory for as long as anybody holds them."""
-        return replace(self, stream=None)
+        return replace(self, stream=None, typed=None)
 
     def questions(self) -> Sequence[str]:
         """Return the question of every row as text; empty where there is none."""
@@ -85,12 +87,12 @@ def read_sheet(path: Path, sheet: str | None = None, question_column: str | None
         case Format.XLSX | Format.XLS | Format.ODS:
             return _read_workbook(path, kind, sheet, question_column, header_row)
         case Format.DELIMITED:
-            return _as_sheet(path, path.stem, read_delimited(path, question_column, header_row), question_column, header_row)
+            return _as_sheet(path, whole_text(path.stem), read_delimited(path, question_column, header_row), question_column, header_row)
         case Format.JSON_LINES | Format.PARQUET:
             if header_row not in (None, 1):
                 raise WorkbookError(f"{path} names its columns itself; leave out --header-row {header_row}")
-            stream = read_json_lines(path) if kind is Format.JSON_LINES else read_parquet(path)
-            return _as_sheet(path, path.stem, stream, question_column, 1)
+            stream, typed = (read_json_lines(path), None) if kind is Format.JSON_LINES else read_parquet(path)
+            return replace(_as_sheet(path, whole_text(path.stem), stream, question_column, 1), typed=typed)
 
 
 def text_encoding(path: Path) -> str | None:
@@ -154,9 +156,12 @@ def _as_sheet(
     if column is None:
         what = f"column {wanted!r}" if wanted else "question column"
         where = "" if index == 0 else f" in row {index + 1}"
+        conversations = next(
+            (f", the one with conversations with --messages-column {h!r}" for h in headers if normalised(h) == "messages"), ""
+        )
         raise WorkbookError(
             f"sheet {name!r} of {path} has no {what}; its columns{where} are: {_listed([h for h in headers if h])};"
-            " name the one with the questions with --question-column, or the header's row with --header-row"
+            f" name the one with the questions with --question-column{conversations}, or the header's row with --header-row"
         )
     totals = tuple(total._replace(row=total.row - index - 1) for total in total_rows)
     try:

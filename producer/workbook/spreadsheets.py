@@ -33,6 +33,7 @@ from .shared_texts import shared_text
 from .sheet_xml import Extent, measure
 from .strange_sheets import without_strange_sheets
 from .totals import TotalRow, total_rows
+from .xls_records import corrections_of
 
 #: calamine lays a sheet out as a full grid, and ends the process where there is no room. Up to so many cells that is fine however empty
 #: they are, and beyond only if a tenth of them hold something.
@@ -79,6 +80,8 @@ class Workbook:
         try:
             with _readable(path, kind, package) as named:
                 calamine = CalamineWorkbook.from_path(str(named))
+            if kind is Format.XLS:
+                extents = _extents_of_xls(path, calamine)
             return cls(path, kind, calamine, package, extents)
         except PasswordError as error:
             raise WorkbookError(f"{path} is protected with a password; save a copy without one") from error
@@ -114,7 +117,7 @@ class Workbook:
         return total_rows(self._package, part) if self._package and part else []
 
     def _extent(self, name: str) -> Extent | None:
-        if self._kind is Format.ODS:
+        if self._kind is not Format.XLSX:
             return self._extents.get(name)
         if self._package is None or not self._parts:
             return None
@@ -123,6 +126,14 @@ class Workbook:
             raise WorkbookError(f"{self._path} is a damaged workbook: there is nothing of sheet {name!r}; save it anew")
         extent = measure(self._package, part)
         return extent._replace(text=extent.text + shared_text(self._package, part, extent.cells, _HARMLESS))
+
+
+def _extents_of_xls(path: Path, calamine: CalamineWorkbook) -> dict[str, Extent]:
+    """Return what is read amiss of each sheet; how large they are is known once they are read, in a process that may not take much."""
+    corrections = corrections_of(path)
+    if len(corrections) != len(calamine.sheet_names):
+        return {}
+    return {name: Extent(0, 0, 0, 0, corrected) for name, corrected in zip(calamine.sheet_names, corrections, strict=True)}
 
 
 def _rows(path: Path, kind: Format, sheet: CalamineSheet, corrected: Corrections) -> Iterator[list[Cell]]:

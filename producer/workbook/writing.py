@@ -123,9 +123,9 @@ def record_path(out: Path) -> Path:
 
 def sheet_name(name: str) -> str:
     """Return a name as Excel allows it: other programs write longer ones, and other characters."""
-    cleaned = re.sub(r"[\[\]:*?/\\]", "_", name).strip("'")
-    cleaned = cleaned.encode("utf-16-le", "surrogatepass")[: 2 * MAX_SHEET_NAME].decode("utf-16-le", "ignore")
-    return cleaned.strip("'") or "Sheet"
+    cleaned = re.sub(r"[\[\]:*?/\\\x00-\x1f\x7f\ufffe\uffff]", "_", name).strip("'")
+    cleaned = cleaned.encode("utf-16-le", "surrogatepass")[: 2 * MAX_SHEET_NAME].decode("utf-16-le", "ignore").strip("'")
+    return f"{cleaned}_" if cleaned.casefold() == "history" else cleaned or "Sheet"  # Excel keeps that name for itself
 
 
 def cut_for_excel(text: str) -> str:
