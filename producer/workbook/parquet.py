@@ -13,7 +13,7 @@ from workers.contract.errors import WorkbookError
 
 from .cells import Cell, EmptyText, Stream, tidy
 from .json_lines import as_cell
-from .parquet_sizes import Pieces, dictionary_columns, refuse_large, rows_at_a_time
+from .parquet_sizes import Dictionaries, Pieces, dictionaries, longest_text, refuse_large, rows_at_a_time
 
 #: Bytes that are read at a time of each column.
 _BUFFER = 1 << 20
@@ -32,7 +32,7 @@ def read_parquet(path: Path) -> tuple[Stream, TypedColumns]:
     """Return the columns' names and below them the values; and the columns as they are. Raises WorkbookError."""
     with _opened(path) as file:
         refuse_large(path, file.metadata)
-        batches = partial(_batches, path, dictionary_columns(file), rows_at_a_time(file.metadata))
+        batches = partial(_batches, path, dictionaries(file))
         return partial(_rows, file.schema_arrow.names, batches), TypedColumns(file.schema_arrow, batches)
 
 
@@ -51,12 +51,13 @@ def _opened(path: Path, as_dictionaries: Sequence[str] = ()) -> Iterator[Any]:
         raise WorkbookError(f"{path} is a damaged Parquet file ({(str(error).splitlines() or [''])[0]})") from error
 
 
-def _batches(path: Path, as_dictionaries: Sequence[str], rows: int) -> Iterator[Any]:
+def _batches(path: Path, found: Dictionaries) -> Iterator[Any]:
     import pyarrow
 
-    with _opened(path, as_dictionaries) as file:
+    with _opened(path, found.nested) as file, _opened(path, found.flat) as looked_into:
         pieces = Pieces(path)
         for group in range(file.num_row_groups):  # each for itself: it cannot join dictionaries that stand within lists
+            rows = rows_at_a_time(file.metadata.row_group(group), longest_text(pyarrow, looked_into, group, found.flat))
             for batch in file.iter_batches(batch_size=rows, row_groups=[group]):
                 yield from pieces.of(pyarrow, batch)
 
