@@ -24,9 +24,12 @@ PROGRAMS = ("redis-server", "redis-cli", "openssl", "ip", "unshare")
 _ENTRY_POINTS = {"worker": [sys.executable, "-m", "workers"], "prometheus": ["prometheus"]}
 
 
-def make_secrets(compose: Path, *machines: str) -> None:
-    """Copy compose/ and make in it the passwords, and the certificates of ``machines``, as docs/fleet.md says."""
+def make_secrets(compose: Path, *machines: str, **passwords: str) -> None:
+    """Copy compose/ and make in it the passwords but those given, and the certificates of ``machines``, as docs/fleet.md says."""
     shutil.copytree(COMPOSE, compose)
+    (compose / "secrets").mkdir()
+    for name, password in passwords.items():
+        (compose / "secrets" / f"{name}-password").write_text(f"{password}\n")
     for command in (["./secrets.sh"], ["./certificates.sh", "tls", *machines]):
         subprocess.run(command, check=True, cwd=compose, stdout=subprocess.DEVNULL)
 
