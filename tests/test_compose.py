@@ -9,26 +9,23 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 
 from tests.conftest import PATIENCE, eventually, make_workbook
-from tests.machines import COMPOSE, PROGRAMS, ROOT, Machine, make_secrets
+from tests.machines import COMPOSE, PROGRAMS, ROOT, Machine, make_secrets, watched_process_list
 
 HUB = "10.9.9.1"
 FILES = ["hub", "worker", "producer"]
 #: What must be told nowhere, and holds what URLs and shells take for something else. All of it is found by one word.
-PLANTED = "planted"
+PLANTED = "planted-7c1e"
 SECRETS = {name: f"{PLANTED}/b@{name}:50%+?#&='$x" for name in ("broker", "monitor", "grafana")} | {"flower": f"{PLANTED}-flower"}
 SERVICES = ["broker", "flower", "prometheus", "metrics", "worker"]
 
@@ -66,25 +63,6 @@ class Fleet(Machine):
         super().close()
         self._network.kill()
         self._network.wait()
-
-
-@contextmanager
-def watched_process_list() -> Iterator[set[str]]:
-    """Give all command lines that are seen on this machine meanwhile, looked at often."""
-    seen: set[str] = set()
-    over = threading.Event()
-
-    def look() -> None:
-        while not over.wait(0.1):
-            seen.update(" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        over.set()
-        thread.join()
 
 
 @pytest.fixture(scope="module")
