@@ -171,11 +171,13 @@ def test_the_cost_of_a_run_is_the_time_of_its_gpus_at_their_price(
     with store:
         seconds = sum(stored.answer.seconds for stored in store.answers())
 
+    assert first["seconds_to_first_answer"] >= 0.5
     assert first["gpu_seconds"] >= 2 * 0.5 * 0.99, "eight rows, four at a time, of half a second each"
     assert first["gpu_seconds"] < seconds, "they share the engine"
     assert first["gpu_seconds_per_row"] == pytest.approx(first["gpu_seconds"] / 8, rel=0.01)
     assert first["cost"] == pytest.approx(first["gpu_seconds"], rel=0.01)
     assert (second["reused"], second["gpu_seconds_per_row"]) == (8, pytest.approx(second["gpu_seconds"], rel=0.01))
+    assert "first answer after " in kotae("status", "last").out
     assert "GPU-seconds a row · cost" in kotae("status", "last", "--gpu-hour-price", "3600").out
 
 

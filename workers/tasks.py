@@ -5,13 +5,14 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any
 
 import redis
 from celery import Celery, Task, signals, states
-from celery.exceptions import Ignore, Reject
+from celery.exceptions import CPendingDeprecationWarning, Ignore, Reject
 from pydantic import ValidationError
 
 from . import metrics
@@ -46,6 +47,8 @@ app.add_defaults(_configuration)
 _life: WorkerLife | None = None
 # Celery logs a traceback for each row that is handed back.
 logging.getLogger("celery.app.trace").addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], Reject)))
+# A setting that is as it shall be (contract/broker.py) is no news at every loss of a connection.
+warnings.filterwarnings("ignore", r"\s*In Celery 5.1 we introduced", CPendingDeprecationWarning)
 #: Seconds between two looks at a row that somebody else is at.
 _LOOK_AGAIN = 0.5
 

@@ -302,6 +302,7 @@ def worker_config(settings: BrokerSettings, served_name: str, *, events: bool = 
     url = settings.url()
     return _common() | {
         "broker_url": url,
+        "broker_use_ssl": _tls_options(url),
         "worker_consumer": "workers.consumer:Consumer",  # lets events gather
         "result_backend": f"{PATIENT_BACKEND}+{url}",
         "task_queues": celery_queues(served_name),
@@ -326,6 +327,13 @@ def worker_config(settings: BrokerSettings, served_name: str, *, events: bool = 
         "broker_connection_max_retries": None,  # a worker outlives any restart of Redis
         "task_track_started": False,  # a write per row that nobody reads
     }
+
+
+def _tls_options(url: str) -> dict[str, str] | bool:
+    """Return the options of TLS in a URL once more: Celery reads them there, Flower's page of queues only by themselves."""
+    parts = urlsplit(url)
+    options = {name: value for name, value in parse_qsl(parts.query) if name.startswith("ssl_")}
+    return options if parts.scheme == "rediss" else False
 
 
 def celery_queues(served_name: str) -> list[Queue]:
