@@ -1,5 +1,6 @@
 """Sources side by side: which rows of theirs are the same question."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -28,6 +29,17 @@ class Joined(NamedTuple):
     cells: list[Cell]
     #: What the rows were joined by; empty where they were joined by their places.
     key: str = ""
+
+
+def digest_of(joined: Joined) -> bytes:
+    """Return what changes when the question or a reply to it does: what was judged, if it was."""
+    content = [joined.question, *([] if row is None else [(one.answer, one.reasoning) for one in row.replies] for row in joined.sides)]
+    return hashlib.sha256(json.dumps(content).encode()).digest()
+
+
+def shown_digest(digest: bytes) -> str:
+    """Return a digest as it stands in a page and in an export."""
+    return digest.hex()[:12]
 
 
 def join(sources: Sequence[Source], column: str | None = None) -> Iterator[Joined]:

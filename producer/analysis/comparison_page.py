@@ -18,6 +18,7 @@ from producer.workbook.columns import tells_of_a_reply
 from producer.workbook.replacing import replacing
 from workers.contract.messages import Outcome
 
+from .comparing import digest_of, shown_digest
 from .comparison import Comparison, outcome_text
 from .figures import Compared, Figures
 from .page_frame import Frame, safe_json
@@ -98,10 +99,9 @@ class _Index:
         joined, figures = compared
         self._excerpts.append(" ".join(joined.question[: 2 * _EXCERPT].split())[:_EXCERPT])
         self._keys.append(joined.key)
-        content = [joined.question, *([] if row is None else [(one.answer, one.reasoning) for one in row.replies] for row in joined.sides)]
-        digest = hashlib.sha256(json.dumps(content).encode())
-        self._identity.update(digest.digest())
-        self.digests.append(digest.hexdigest()[:12])
+        digest = digest_of(joined)
+        self._identity.update(digest)
+        self.digests.append(shown_digest(digest))
         for side, row, one in zip(self._sides, joined.sides, figures, strict=True):
             side.add(row, one)
         for column in list(self._filters):

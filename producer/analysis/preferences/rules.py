@@ -114,6 +114,8 @@ class ByJudgement:
             return pool
         if judgement is None or judgement.verdict is None:
             return Dropped.UNDECIDED
+        if not judgement.is_of(question.joined):
+            return Dropped.OUTDATED
         if judgement.best is None:
             return Dropped.TIE
         chosen = found[judgement.best]
