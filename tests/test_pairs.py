@@ -8,7 +8,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from producer.analysis.comparing import digest_of, join, shown_digest
+from producer.analysis.joining import digest_of, join, shown_digest
 from producer.analysis.preferences.choosing import score_of
 from producer.analysis.preferences.columns import plain_prompt
 from producer.analysis.preferences.tags import in_tags

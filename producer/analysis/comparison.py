@@ -14,8 +14,8 @@ from producer.progress import duration
 from producer.workbook.replacing import check_place
 from workers.contract.errors import UserError, WorkbookError
 
-from .comparing import join
 from .figures import Compared, measured
+from .joining import join
 from .sources import ColumnSource, RunSource, open_source
 
 WRITABLE = (".xlsx", ".html")

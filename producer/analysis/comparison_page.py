@@ -18,9 +18,9 @@ from producer.workbook.columns import tells_of_a_reply
 from producer.workbook.replacing import replacing
 from workers.contract.messages import Outcome
 
-from .comparing import digest_of, shown_digest
 from .comparison import Comparison, outcome_text
 from .figures import Compared, Figures
+from .joining import digest_of, shown_digest
 from .page_frame import Frame, safe_json
 from .replies import Reply, Row
 

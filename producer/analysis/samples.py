@@ -10,7 +10,8 @@ from typing import NamedTuple
 from workers.contract.messages import Outcome
 
 from .choices import choice_of, label_of
-from .gold import Match, is_right, kind_of, number_of
+from .gold import Match, is_right, kind_of
+from .quantities import number_of
 from .replies import Reply
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from producer.analysis.comparing import Joined, digest_of, same_question, shown_digest
+from producer.analysis.joining import Joined, digest_of, same_question, shown_digest
 from workers.contract.errors import UserError
 
 

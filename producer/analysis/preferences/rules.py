@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from math import isnan
 from typing import NamedTuple, Protocol
 
-from producer.analysis.comparing import Joined
+from producer.analysis.joining import Joined
 
 from .candidates import Candidate, one_of, usable
 from .dropped import Dropped
