@@ -27,8 +27,8 @@ def _script(letters: str, around: str, not_after: str = "") -> _Script:
 
 #: "A" before a word is an article rather than a choice, and "I" a pronoun.
 _NO_ARTICLE = r"(?!(?<=A)\s+(?!because|since|as|is|and|or|for|which|with|but|due|in|on)[a-z])(?!(?<=I)\s+[a-z'])"
-#: C++, C#, Aさん, B型, C言語.
-_NO_NAME = r"(?!\+|#|さん|くん|ちゃん|君|氏|社|型|級|組|班|言語)"
+#: C++, C#, D-Day, Aさん, B型, C言語.
+_NO_NAME = r"(?!\+|#|-[A-Za-z]|さん|くん|ちゃん|君|氏|社|型|級|組|班|言語)"
 _SCRIPTS = (
     _script("A-J", "A-Za-z0-9'’°", rf"{_NO_ARTICLE}{_NO_NAME}"),
     _script("1-9", r"\d.,%"),
