@@ -261,7 +261,7 @@ def test_a_pair_that_no_cell_can_hold_is_left_out_of_a_workbook(kotae: Kotae) ->
         (["--by", "source", "last"], "takes two sources"),
         ([], "name the sources"),
         (["last", "--gold", "nothing"], "has no column 'nothing'"),
-        (["q.xlsx:strong", "--score", "strong"], "no pair is left of 1 questions: 1 missing"),
+        (["q.xlsx:strong", "--score", "strong"], "no pair is left of 1 question: 1 missing"),
         (["q.xlsx:strong", "--score", "reasoning"], "it is no column of scores"),
         (["last", "--judgements", "q.xlsx"], "holds no judgements of kotae compare"),
     ],
