@@ -129,6 +129,7 @@ def test_every_sample_can_be_read(page: "Page") -> None:
     page.click(".samples button:nth-child(2)")
 
     assert "Second sample" in page.inner_text("[data-position='1'] .reply")
+    assert page.inner_text(".voted") == "1 of 2 say what sample 1 does"
 
 
 def test_search_and_filters_find_rows(page: "Page") -> None:

@@ -23,6 +23,7 @@ from .figures import Compared, Figures
 from .joining import digest_of, shown_digest
 from .page_frame import Frame, safe_json
 from .replies import Reply, Row
+from .samples import vote
 
 #: Characters of a question in the list; the page has to hold those of all questions at once.
 _EXCERPT = 200
@@ -191,6 +192,9 @@ def _texts(compared: Compared, shown: Iterable[int]) -> dict[str, Any]:
 
 def _side(row: Row, figures: Figures | None) -> dict[str, Any]:
     side: dict[str, Any] = {"error": row.error, "replies": [_reply(reply) for reply in row.replies]}
+    if len(row.replies) > 1 and (most := vote(row.replies)) is not None:
+        sample = next(number for number, reply in enumerate(row.replies, start=1) if reply.answer == most.answer)
+        side["majority"] = {"sample": sample, "votes": most.votes, "of": most.samples}
     return side if figures is None else side | {"figures": [*figures[:2], *(round(share, 3) for share in figures[2:4]), figures.longest]}
 
 
