@@ -91,6 +91,11 @@ def waiting_line(console: Console, what: str) -> Iterator[Callable[[float], obje
         yield lambda _: None
 
 
+def counted(number: int, what: str) -> str:
+    """Return how many there are of something: ``1 row``, ``2,000 rows``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """Return a time as people say it: ``42 s``, ``3 min 20 s``, ``5 h 10 min``."""
     whole = round(seconds)

@@ -9,6 +9,8 @@ import pytest
 from rich.console import Console
 
 from producer.analysis.comparison import compare
+from producer.analysis.preferences.options import PairOptions
+from producer.analysis.preferences.pairs import pairs
 from producer.desk import Desk
 
 from .hostile import HOSTILE
@@ -127,6 +129,7 @@ def test_every_sample_can_be_read(page: "Page") -> None:
     page.click(".samples button:nth-child(2)")
 
     assert "Second sample" in page.inner_text("[data-position='1'] .reply")
+    assert page.inner_text(".voted") == "1 of 2 say what sample 1 does"
 
 
 def test_search_and_filters_find_rows(page: "Page") -> None:
@@ -144,8 +147,10 @@ def test_search_and_filters_find_rows(page: "Page") -> None:
     page.select_option("select[aria-label=Outcome]", "malformed")
     assert listed(page, 1) == [QUESTIONS[1]]
     page.select_option("select[aria-label=Outcome]", "")
+    page.click("select[data-column=分野]")
     page.select_option("select[data-column=分野]", label="理科 (3)")
     assert listed(page, 3) == [QUESTIONS[1], "(no question)", QUESTIONS[5]]
+    assert page.evaluate("document.activeElement.tagName") == "BODY"  # the keys are the page's again
     page.select_option("select[data-column=分野]", "")
     page.select_option("select[aria-label=Order]", "repetition")
     page.wait_for_selector(f".item:first-child:has-text('{QUESTIONS[0]}')")
@@ -174,6 +179,20 @@ def test_judgements_are_kept_over_a_reload_and_exported(page: "Page") -> None:
     assert value["judgements"][0]["question"] == QUESTIONS[0]
     page.select_option("select[aria-label=Judgement]", "no")
     listed(page, 4)
+
+
+def test_what_is_judged_on_the_page_becomes_pairs(page: "Page", comparison: Path, tmp_path: Path) -> None:
+    """From a key to a line that a trainer reads."""
+    page.keyboard.press("2")
+    (tmp_path / "judged.json").write_text(json.dumps(exported(page)))
+    desk = Desk(comparison.parent / "home", Console(quiet=True), False)
+
+    pairs([], PairOptions(judgements=tmp_path / "judged.json"), tmp_path / "pairs.jsonl", desk)
+
+    (pair,) = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert pair["why"] == "judged better"
+    assert "「春」" in pair["chosen"][0]["content"]
+    assert "同じことです。" in pair["rejected"][0]["content"]
 
 
 def test_judgements_go_from_one_browser_to_another(page: "Page", browser: "Browser", comparison: Path, tmp_path: Path) -> None:

@@ -153,8 +153,8 @@ def test_samples_of_a_question_are_told_together(tmp_path: Path) -> None:
     stats(Asked([store.manifest.run_id], gold="gold"), None, desk)
 
     shown = desk.console.file.getvalue()  # type: ignore[attr-defined]
-    assert "50.0% (of 1 questions with several samples)" in shown, "3 of 6 pairs agree"
-    assert "75.0% (of 1 questions" in shown, "pass@1"
+    assert "50.0% (of 1 question with several samples)" in shown, "3 of 6 pairs agree"
+    assert "75.0% (of 1 question" in shown, "pass@1"
     assert "0.0% (0 of 1; 95 %" in shown, "the first sample alone is wrong"
     assert "100.0% (1 of 1; 95 %" in shown, "the majority is right"
 

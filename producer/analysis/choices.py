@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 
 from .claims import denied
-from .final import Kind, Statement, boxed, statements
+from .final import Kind, Statement, statements
 from .numbers import plain
 
 Label = frozenset[str]
@@ -27,8 +27,8 @@ def _script(letters: str, around: str, not_after: str = "") -> _Script:
 
 #: "A" before a word is an article rather than a choice, and "I" a pronoun.
 _NO_ARTICLE = r"(?!(?<=A)\s+(?!because|since|as|is|and|or|for|which|with|but|due|in|on)[a-z])(?!(?<=I)\s+[a-z'])"
-#: C++, C#, Aさん, B型, C言語.
-_NO_NAME = r"(?!\+|#|さん|くん|ちゃん|君|氏|社|型|級|組|班|言語)"
+#: C++, C#, D-Day, Aさん, B型, C言語.
+_NO_NAME = r"(?!\+|#|-[A-Za-z]|さん|くん|ちゃん|君|氏|社|型|級|組|班|言語)"
 _SCRIPTS = (
     _script("A-J", "A-Za-z0-9'’°", rf"{_NO_ARTICLE}{_NO_NAME}"),
     _script("1-9", r"\d.,%"),
@@ -63,13 +63,10 @@ def label_of(gold: str) -> Label | None:
 def choice_of(reply: str, gold: Label) -> Label | None:
     """Return what a reply chooses among labels of gold's kind; None if it chooses none."""
     script = next(script for script in _SCRIPTS if all(re.fullmatch(f"[{script.letters}]", label) for label in gold))
-    inside = boxed(reply)
     text = plain(reply)
     if re.fullmatch(r"\W*[a-j]\W*", text):
         text = text.upper()
-    if inside is not None and (found := _first(plain(inside).upper(), script)):
-        return found
-    for statement in statements(text):
+    for statement in statements(reply):
         if found := _stated(statement, script):
             return found
     leading = [match for match in _LEADING.finditer(text) if re.fullmatch(f"[{script.letters}]", match["label"].upper())]
@@ -94,7 +91,7 @@ def _lists(text: str, leading: re.Match[str]) -> bool:
 
 
 def _stated(statement: Statement, script: _Script) -> Label | None:
-    text = statement.text
+    text = statement.text.upper() if statement.kind is Kind.BOXED else statement.text
     if lower := re.match(r"\W*(?:option|choice)?\s*[(\[]?([a-j])(?:[)\].]|\W*$)", text, re.IGNORECASE):
         text = text[: lower.start(1)] + lower[1].upper() + text[lower.end(1) :]
     return (_last if statement.kind is Kind.AFTER_JAPANESE else _first)(text, script)

@@ -27,14 +27,15 @@ _UNIT = r"\s?(?:[^\W\d_]|[°%]){0,10}?(?:\^-?\d)?\s?"
 _FAULT = r"(?:誤り|誤答|間違|不正解|不適切|適切で(?:は)?な|正しくな|正しく(?:は)?あ?りませ|違(?:う|い)|当てはまらな|含まれ(?:ない|ません))"
 _DENIED_BEFORE = re.compile(
     r"(?:\b(?:not|cannot|never|neither|nor|rather than|instead of|other than|except|(?:any|every)thing but|all but|rule out)|n't)\s+"
-    r"(?:(?:be|the|an?|exactly|equal(?: to)?|option|choice|answer|simply|just)\s+)*[($\"']*$",
+    r"(?:(?:be|the|an?|exactly|equal(?: to)?|option|choice|answer|simply|just)\s+)*[($\"']*$|(?:≠|!=|\\neq?)\s*$",
     re.IGNORECASE,
 )
 _DENIED_AFTER = re.compile(
     rf"[)\]」』\"'$]*(?:{_UNIT}(?:では|じゃ|でも)(?:な(?:い(?!か|でしょ|だろ)|く|かった)|ありません(?!か))"
-    rf"|{_UNIT}とは(?:言え|いえ|限[らり])"
+    rf"|{_UNIT}(?:とは(?:言え|いえ|限[らり])|とは?(?:異な|違)|以外|を(?:除|含ま))"
     rf"|{_UNIT}[はが][^。\n]{{0,40}}?{_FAULT}"
-    r"|(?: [a-z]+)? (?:(?:is|was|are|were|would be|seems?|looks?)\s+(?:also\s+|clearly\s+)?(?:not\b|wrong|incorrect|false|too\b)"
+    r"|(?: [a-z]+)? (?:(?:is|was|are|were|would be|seems?|looks?)\s+(?:also\s+|clearly\s+)?(?:the\s+|an?\s+)?"
+    r"(?:not\b|wrong|incorrect|false|too\b|ruled out|eliminated|excluded)"
     r"|(?:isn't|wasn't|aren't|can't|cannot|doesn't)\b))",
     re.IGNORECASE,
 )
@@ -63,7 +64,8 @@ _BOUND_AFTER = re.compile(
 )
 _SYMBOL_BEFORE = re.compile(r"(?:[√±]|\\(?:pm|sqrt|ln|log|sin|cos|tan)|\b(?:sqrt|ln|log|sin|cos|tan|root of))\s*(?:\[\d\])?[{(]?\s*$")
 _SYMBOL_AFTER = re.compile(
-    r"[abcinp-rtu-z](?![a-z])|\^[a-z({\\]|_\{?\d|\s?(?:[xyn]\b(?!\s*\d)|[π√∞]|\\(?:pi|sqrt|infty|ln|log|sin|cos|tan))|\s?i\b(?!\s+[a-z])"
+    r"\s?(?:[xyn]\b(?!\s*\d)|[π√∞]|\\(?:pi|sqrt|infty|ln|log|sin|cos|tan))|\s?i\b(?!\s+[a-z])|[abcinp-rtu-z](?![a-z])"
+    r"|\^[a-z({\\]|_\{?\d|\s?/\s?[abcinkp-rt-z](?![a-z])|\s+and (?:a|one) (?:half|third|quarter)"
 )
 _BY = r"(?:plus|minus|times|divided by|multiplied by|mod(?:ulo)?|choose|(?:less|more) than)"
 _OPERAND_BEFORE = re.compile(
@@ -74,6 +76,8 @@ _OPERAND_AFTER = re.compile(
     rf"\s*(?:[+*×÷/·^]|-(?!\s)|x(?=\s))\s*[\d(\\√]|\s+-\s+\d|\s+{_BY}\s+\d|\s+(?:squared|cubed)\b|(?:の\d+)?乗|で割|倍(?:す|し)|を(?:掛|か|足|引|\d)",
     re.IGNORECASE,
 )
+#: Within brackets, beside a comma: an interval, a point, a set.
+_TUPLE_BEFORE, _TUPLE_AFTER = re.compile(r"[(\[{][^()\[\]{}]{0,20},\s*$"), re.compile(r"\s*,[^()\[\]{}]{0,20}[)\]}]")
 #: Between two numbers that are alternatives, ends of a range, or given together.
 _JOINER = re.compile(
     rf"[.,]|{_UNIT}(?:\s*[-~〜]\s*|\s*(?:から|か|または|又は|もしくは|あるいは|と|や|及び|および|、?それとも)\s*|,?\s+(?:to|through|or|and)\s+)(?:about\s+|約|\$|[a-z]\s?=\s?)?"
@@ -105,6 +109,8 @@ def standing(text: str, found: Sequence[Number], place: int) -> Standing:
     if _BOUND_BEFORE.search(before) or _BOUND_AFTER.match(text, number.end):
         return Standing.OPEN
     if _SYMBOL_BEFORE.search(before) or _SYMBOL_AFTER.match(text, number.end) or _FUSED.match(text, number.end):
+        return Standing.OPEN
+    if _TUPLE_BEFORE.search(before) or _TUPLE_AFTER.match(text, number.end):
         return Standing.OPEN
     neighbours = ((place - 1, place), (place, place + 1))
     if any(one >= 0 and other < len(found) and _together(text, found[one], found[other]) for one, other in neighbours):

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
 
+from .numbers import plain
+
 
 class Kind(Enum):
     """By which rule a statement was found."""
@@ -68,11 +70,11 @@ def boxed(text: str) -> str | None:
     return None
 
 
-def statements(text: str) -> Iterator[Statement]:
-    """Yield where a text that went through ``plain`` says its answer, the surest first and of equal ones the last.
-
-    What is boxed must be looked for before that (``boxed``).
-    """
+def statements(reply: str) -> Iterator[Statement]:
+    """Yield where a reply says its answer, as ``plain`` text: the surest first and of equal ones the last."""
+    inside, text = boxed(reply), plain(reply)
+    if inside is not None:
+        yield Statement(Kind.BOXED, plain(inside))
     hashes = re.findall(r"####\s*([^\n]+)", text)
     if hashes:
         yield Statement(Kind.HASHES, hashes[-1].strip())

@@ -6,12 +6,11 @@
 import re
 import unicodedata
 from enum import StrEnum
-from typing import NamedTuple
 
 from .choices import choice_of, label_of
-from .claims import Standing, standing
-from .final import Kind, Statement, boxed, emphasised, statements, without_asides
-from .numbers import Number, numbers, plain
+from .final import boxed, emphasised, statements, without_asides
+from .numbers import plain
+from .quantities import is_quantity, number_of
 
 
 class Match(StrEnum):
@@ -27,24 +26,6 @@ class Match(StrEnum):
     AUTO = "auto"
 
 
-_LIST_NUMBER = re.compile(
-    r"^\s*(?:[-*•]\s*)?(?:(?:step|ステップ|手順|第)\s*\d+\s*[:.)]?|\(?\d{1,2}[.):、](?=\s))", re.MULTILINE | re.IGNORECASE
-)
-#: Of a date the year is the number: 1867年3月30日, 1867-03-30.
-_DATE = re.compile(r"(?<!\d)(\d{4}年)\d{1,2}月(?:\d{1,2}日)?|(?<![\d/-])(\d{4})[-/]\d{1,2}[-/]\d{1,2}(?![\d/-])")
-_ONE = re.compile(r"\W*one(?: \w+)?\W*", re.IGNORECASE)
-#: Who says this has no answer, whatever numbers stand around it.
-_REFUSAL = re.compile(
-    r"\bI(?:'m| am)? (?:(?:do not|don't|cannot|can't|could not|couldn't) (?:know|answer|determine|say|tell|solve|find|provide|give|help)"
-    r"|unable to|not (?:sure|able))"
-    r"|\b(?:cannot|can't|can not) be (?:determined|answered|known|solved)|\b(?:not enough|insufficient) information"
-    r"|(?:わか|分か|判)り(?:ません|かねます)|(?:答え|応え|求め|決め|定め)られ(?:ません|ない)"
-    r"|(?:[答応]え|回答|判断|特定|計算|確定|断定|決定|算出|推定)(?:する|る)?(?:こと)?(?:は|が)?(?:でき(?:ません|ない)|しかねます)|不明です",
-    re.IGNORECASE,
-)
-#: What may stand before the number of a gold answer, and behind it.
-_GOLD_PREFIX = r"(?:[a-z]\s*=\s*|約|およそ|ほぼ|≈|~|about |approximately |approx\.? )?"
-_GOLD_UNIT = r"[^\d。!?]{0,16}[.。]?"
 _YES_NO = frozenset(("yes", "no", "true", "false", "はい", "いいえ", "正しい", "誤り", "○", "×"))
 #: A reply of one sentence that says what something is.
 _SENTENCE = re.compile(
@@ -55,16 +36,7 @@ _COPULA = re.compile(r"(?:です|でした|である|だ|になります|とな�
 
 def kind_of(gold: str) -> Match:
     """Return how a gold answer asks to be matched: by a label, by a number, or by its words."""
-    text = plain(_told_gold(gold)).strip()
-    found = numbers(text)
-    if (
-        len(found) == 1
-        and standing(text, found, 0) is Standing.CLAIMED
-        and re.fullmatch(_GOLD_PREFIX, text[: found[0].start], re.IGNORECASE)
-        and re.fullmatch(_GOLD_UNIT, text[found[0].end :])
-    ):
-        return Match.NUMERIC
-    if re.fullmatch(r"[〇一二三四五六七八九十百千万億]+[個人円本枚歳年月日回時分秒点]?", text) and numbers(text, spelled=True):
+    if is_quantity(_told_gold(gold)):
         return Match.NUMERIC
     return Match.CHOICE if label_of(gold) else Match.EXACT
 
@@ -86,79 +58,18 @@ def is_right(reply: str, gold: str, match: Match = Match.AUTO) -> bool | None:
             return _says(reply, _told_gold(gold))
 
 
-def number_of(reply: str) -> Number | None:
-    """Return the number that a reply gives as its final answer; None if it gives none, or no single one."""
-    reply = _DATE.sub(r"\1\2", reply)
-    for statement in _statements(reply):
-        said = _said_in(statement)
-        if said is not None:
-            return said.number
-        if statement.kind is Kind.BOXED:
-            return None  # it says its answer, and that is no number
-    for before, part, after in reversed(emphasised(reply)):
-        if kind_of(part) is Match.NUMERIC and not re.fullmatch(r"\(?\d+[.):]", plain(part)):
-            ahead = plain(before)
-            said = _said(f"{ahead}{plain(part)}{plain(after)}", last=False, within=(len(ahead), len(ahead) + len(plain(part))))
-            if said is not None:
-                return said.number
-    text = plain(reply)
-    if _REFUSAL.search(text):
-        return None
-    text = without_asides(_LIST_NUMBER.sub(" ", text) if "\n" in text.strip() else text)
-    said = _said(text, last=True) or _said(plain(reply), last=True)
-    return said.number if said else None
-
-
-def _statements(reply: str) -> list[Statement]:
-    inside = boxed(reply)
-    there = [] if inside is None else [Statement(Kind.BOXED, plain(inside))]
-    return [*there, *statements(plain(reply))]
-
-
-class _Said(NamedTuple):
-    """What is said to be the answer: a number, or what is not a single one."""
-
-    number: Number | None
-
-
-def _said_in(statement: Statement) -> _Said | None:
-    bare = without_asides(statement.text)
-    text = bare if numbers(bare) else statement.text
-    behind = max(text.rfind("="), text.rfind("≈")) + 1
-    return _said(
-        text, last=statement.kind is Kind.AFTER_JAPANESE, whole=True, within=(behind, len(text)) if numbers(text[behind:]) else None
-    )
-
-
-def _said(text: str, *, last: bool, whole: bool = False, within: tuple[int, int] | None = None) -> _Said | None:
-    """Return which number a text claims ``within`` two places of it, its first one or its last; None if it speaks of none.
-
-    If ``whole`` the text is all that could claim one: a product of which nothing comes is then no single number.
-    """
-    found = numbers(text) or numbers(text, spelled=True)
-    if not whole and not _ONE.fullmatch(text):  # no one, one of them
-        found = [number for number in found if text[number.start : number.end].lower() != "one"]
-    first, behind = within or (0, len(text))
-    places = [place for place, number in enumerate(found) if first <= number.start < behind]
-    one = Standing.DENIED
-    for place in reversed(places) if last else places:
-        one = standing(text, found, place)
-        if one in (Standing.CLAIMED, Standing.OPEN):
-            return _Said(found[place] if one is Standing.CLAIMED else None)
-    return _Said(None) if whole and one is Standing.OPERAND else None
-
-
 def _says(reply: str, gold: str) -> bool:
     """Say whether a reply gives gold in the same words: all of it, its final statement, what it emphasises last, or its last line."""
     wanted = _normal(gold)
     if _normal(reply) == wanted:
         return True
-    said = _statements(reply)
+    said = list(statements(reply))
     if wanted in _YES_NO:
         first = [one.text for one in said[:1]] or [reply]
         return (
             re.match(
-                rf"{re.escape(wanted)}(?:$|[^\w\s]|です|である|だ|\s*(?:it|that|this|there|they|he|she|we|i|you|the)\b)", _spaced(first[0])
+                rf"{re.escape(wanted)}(?:$|\s*[^\w\s]|です|である|だ|\s*(?:it|that|this|there|they|he|she|we|i|you|the)\b)",
+                _spaced(first[0]),
             )
             is not None
         )

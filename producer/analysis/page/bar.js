@@ -54,6 +54,7 @@ class SideBar {
     });
     this.count = make("p", { class: "count", role: "status" });
     this.judged = make("select", { "aria-label": "Judgement", onchange: () => finding.change({ judged: this.judged.value }) });
+    leaving(this.judged);
     this.columns = data.index.filters.map((filter) => this.column(filter));
     this.telling = this.columns.filter((_, i) => data.veiled.includes(data.index.filters[i].column));
     this.element = make("aside", { class: "aside-bar" },
@@ -97,7 +98,7 @@ class SideBar {
       select.classList.toggle("set", select.value !== "");
       this.view.finding.change({ columns });
     });
-    return select;
+    return leaving(select);
   }
 
   /** Hide a column that tells of one source's reply, and list by it no more. */
@@ -115,7 +116,7 @@ class SideBar {
       select.classList.toggle("set", select.value !== first.value);
       this.view.finding.change(changes(select.value));
     });
-    return select;
+    return leaving(select);
   }
 
   draw() {
@@ -171,6 +172,15 @@ class VerdictBar {
     return make("button", { class: `choice ${className}`, "aria-pressed": String(pressed), title, onclick: () => this.view.choose(digit) },
       make("kbd", {}, String(digit)), make("span", { class: "name", dir: "auto" }, name), what ? make("span", { class: "what" }, what) : null);
   }
+}
+
+/** Give the keys back to the page after a choice with the mouse; who chooses with the keyboard is not done yet. */
+function leaving(select) {
+  let pointed = false;
+  select.addEventListener("pointerdown", () => { pointed = true; });
+  select.addEventListener("keydown", () => { pointed = false; });
+  select.addEventListener("change", () => { if (pointed) select.blur(); });
+  return select;
 }
 
 const option = (value, name) => make("option", { value: String(value) }, name);

@@ -45,7 +45,7 @@ class QuestionView {
     const replies = given ? given.replies : [];
     const card = make("section", { class: `side ${this.view.sideClass(side, position)}${state}`, "data-position": position + 1 });
     const body = make("div", { class: "reply" });
-    const tabs = replies.length > 1 && !this.view.blind ? this.samples(replies, body) : null;
+    const tabs = replies.length > 1 && !this.view.blind ? this.samples(given, body) : null;
     card.append(
       make("header", {},
         make("h2", { dir: "auto" }, make("kbd", {}, String(position + 1)), make("span", { class: "name" }, this.view.label(side, position)), state ? make("span", { class: "verdict" }, VERDICT_NAMES[state.trim()]) : null),
@@ -67,7 +67,7 @@ class QuestionView {
     return outcome === "missing" ? "Missing: there is no reply to this question." : `No reply: ${outcomeName(outcome)}.`;
   }
 
-  samples(replies, body) {
+  samples({ replies, majority }, body) {
     const buttons = replies.map((reply, i) => make("button", {
       "aria-pressed": String(i === 0),
       onclick: () => {
@@ -75,7 +75,8 @@ class QuestionView {
         body.replaceChildren(...this.reply(reply));
       },
     }, String(i + 1)));
-    return make("p", { class: "samples" }, "Sample ", ...buttons);
+    const voted = majority && make("span", { class: "voted" }, `${majority.votes} of ${majority.of} say what sample ${majority.sample} does`);
+    return make("p", { class: "samples" }, "Sample ", ...buttons, voted);
   }
 
   reply(reply) {

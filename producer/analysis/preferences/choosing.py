@@ -5,8 +5,8 @@ from array import array
 from collections.abc import Sequence
 from math import isfinite, nan
 
-from producer.analysis.comparing import Joined
 from producer.analysis.gold import Match, is_right
+from producer.analysis.joining import Joined
 from producer.analysis.sources import ColumnSource, RunSource, column_of, text_of
 from producer.workbook.cells import Cell, CellError, as_text
 from workers.contract.errors import UserError
