@@ -24,16 +24,11 @@ from typing import Any, Protocol
 
 from producer.local import DEMO
 from producer.prepare import Plan, open_run
-from workers.contract.hardware import gpu_memory
 from workers.contract.messages import ModelIdentity, Question
-from workers.contract.processes import stop_child
 
-from .fleet import Fleet, Passed, machine, parse_engine_args, say, start_fleet, today
+from .fleet import Fleet, Passed, machine, parse_engine_args, say, start_fleet, today, wait_for_memory
 from .ledgers import edges, most_in_flight, spans
 from .workload import SizedQuestions, lengths
-
-#: Seconds in which a GPU must be free of an engine that has ended.
-_FREE_AGAIN = 60.0
 
 
 class Side(Protocol):
@@ -149,9 +144,7 @@ class Kotae:
             self.identity = self._fleet.identity()
 
     def stop(self) -> None:
-        while self._fleet.workers:
-            stop_child(self._fleet.workers.pop().process, 30)
-        _wait_for_memory()
+        self._fleet.stop_workers()
 
     def answer(self, plan: Plan) -> dict[str, Any]:
         passed = self._fleet.ask(plan, self._given.mean_tokens)
@@ -193,7 +186,7 @@ class Offline:
             except subprocess.TimeoutExpired:
                 self._process.kill()
             self._process = None
-            _wait_for_memory()
+            wait_for_memory()
 
     def answer(self, plan: Plan, *, seeded: bool = True, one_at_a_time: bool = False) -> dict[str, Any]:
         sizes = lengths(plan.sheet.height, self._given.mean_tokens, self._given.max_tokens)
@@ -227,16 +220,6 @@ class Offline:
 def _sampling(question: Question, seeded: bool) -> dict[str, Any]:
     sampling = question.sampling.model_dump(exclude={"enforce_format"})
     return sampling if seeded else sampling | {"seed": None}
-
-
-def _wait_for_memory() -> None:
-    """Wait until no GPU's memory grows any freer: what has ended gives it back a little later."""
-    end, free = time.monotonic() + _FREE_AGAIN, -1.0
-    while gpu_memory() and time.monotonic() < end:
-        before, free = free, min(memory.free for memory in gpu_memory().values())
-        if free == before:
-            return
-        time.sleep(2)
 
 
 def _path(model: str) -> str:

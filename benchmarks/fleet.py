@@ -17,6 +17,7 @@ from producer.local import LocalModel, choose_model
 from producer.prepare import Plan, open_run
 from producer.transport import Transport
 from workers.contract.broker import BrokerSettings
+from workers.contract.hardware import gpu_memory
 from workers.contract.messages import ModelIdentity, Presence
 from workers.contract.processes import start_child, stop_child
 
@@ -24,6 +25,8 @@ from .workload import Knowledge, OrderedFeeder, SizedQuestions, believed, length
 
 #: Seconds in which a worker must take rows.
 _PATIENCE = 420.0
+#: Seconds in which a GPU must be free of an engine that has ended.
+_FREE_AGAIN = 60.0
 
 
 class Worker(NamedTuple):
@@ -83,6 +86,12 @@ class Fleet:
             time.sleep(0.1)
         return round(time.monotonic() - self.workers[-1].started, 1)
 
+    def stop_workers(self) -> None:
+        """Stop all workers, and wait until their GPUs are free."""
+        while self.workers:
+            stop_child(self.workers.pop().process, 30)
+        wait_for_memory()
+
     def presences(self) -> list[Presence]:
         """Return the workers that take rows."""
         return self.transport.workers(self.model.served_name)
@@ -135,6 +144,16 @@ def start_fleet(home: Path, model: str, engine: str, engine_args: dict[str, Any]
         finally:
             for worker in fleet.workers:
                 stop_child(worker.process, 20)
+
+
+def wait_for_memory() -> None:
+    """Wait until no GPU's memory grows any freer: what has ended gives it back a little later."""
+    end, free = time.monotonic() + _FREE_AGAIN, -1.0
+    while gpu_memory() and time.monotonic() < end:
+        before, free = free, min(memory.free for memory in gpu_memory().values())
+        if free == before:
+            return
+        time.sleep(2)
 
 
 def parse_engine_args(pairs: list[str]) -> dict[str, Any]:

@@ -15,11 +15,12 @@ for name in broker monitor flower grafana; do
 done
 
 hash_of() { tr -d '\n' <"$folder/$1-password" | openssl dgst -sha256 -r | cut -d' ' -f1; }
-# The user of workers and producers may do all but administer the server; that of `kotae metrics` and of health checks only look.
+# The user of workers and producers may do all but administer the server. That of `kotae metrics` and of health checks may count rows and
+# see which workers live; it reads no question and no answer.
 cat >"$folder/users.acl" <<END
 user default off
 user kotae on #$(hash_of broker) ~* &* +@all -@admin -@dangerous +info
-user monitor on #$(hash_of monitor) ~* resetchannels -@all +@read +@connection +ping +info -keys
+user monitor on #$(hash_of monitor) ~kotae.* ~unacked resetchannels -@all +@connection -@admin -@dangerous +info +scan +llen +hlen +mget
 END
 chmod 644 "$folder"/*
 echo "$folder: passwords of broker, monitor, flower and grafana"

@@ -91,6 +91,7 @@ def overview(store: RunStore, gpu_hour_price: float | None) -> dict[str, Any]:
     told |= {
         "finished": finished,
         "priority": manifest.priority,
+        "seconds_to_first_answer": _seconds_to_first_answer(store),
         "rows_per_second": round(pace.rows_per_second, 2),
         "tokens_per_second": round(pace.tokens_per_second, 1),
         "seconds_left": None if pace.seconds_left is None else round(pace.seconds_left),
@@ -122,6 +123,11 @@ def told_of(fleet: Fleet) -> dict[str, Any]:
         "waiting": {served_name: fleet.waiting(served_name) for served_name in fleet.served_names()},
         "in_flight": dict(fleet.in_flight()),
     }
+
+
+def _seconds_to_first_answer(store: RunStore) -> float | None:
+    first, begun = store.first_answered_at(), datetime.datetime.fromisoformat(store.manifest.created_at)
+    return None if first is None else round((datetime.datetime.fromisoformat(first) - begun).total_seconds(), 1)
 
 
 def _per(amount: float, rows: int) -> float | None:

@@ -157,7 +157,7 @@ def _manifest(plan: Plan, run_id: str, served_name: str, adapter: str | None, lo
         header_row=plan.sheet.header_row,
         steering=plan.steering,
         rows=plan.sheet.height,
-        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         kotae_version=version("kotae"),
         model=local.model if local else served_name,
         engine=local.engine if local else "",

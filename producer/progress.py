@@ -19,6 +19,8 @@ from .manifest import Tally
 _PLAIN_EVERY = 10.0
 #: Seconds over which rates are measured.
 _RECENT = 60.0
+#: Rows, or this share of a run, that must have come back before the time left is told: the first to come are the shortest.
+_ENOUGH, _ENOUGH_OF_ALL = 20, 0.1
 
 
 class RunProgress:
@@ -71,7 +73,7 @@ class RunProgress:
         since, rows_then, tokens_then = self._looks[0]
         seconds, rows = max(now - since, 0.001), self._new_rows - rows_then
         parts = [f"{rows / seconds:.1f} rows/s", f"{(self._new_tokens - tokens_then) / seconds:,.0f} tokens/s"]
-        if rows:
+        if rows and self._new_rows >= min(_ENOUGH, _ENOUGH_OF_ALL * self._rows):
             parts.append(f"{duration((self._rows - self._outcomes.total()) * seconds / rows)} left")
         if asked := self._outcomes.total() - self._outcomes[Outcome.SKIPPED]:
             parts.append(f"yield {self._outcomes[Outcome.ANSWERED] / asked:.0%}")
@@ -87,6 +89,11 @@ def waiting_line(console: Console, what: str) -> Iterator[Callable[[float], obje
     else:
         console.print(what, highlight=False, soft_wrap=True)
         yield lambda _: None
+
+
+def counted(number: int, what: str) -> str:
+    """Return how many there are of something: ``1 row``, ``2,000 rows``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -264,6 +264,12 @@ class RunStore:
             said: str = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
         return "" if said == "ok" else said
 
+    def first_answered_at(self) -> str | None:
+        """Return when the first answer of a worker was stored for this run, in ISO 8601."""
+        query = "SELECT min(stored_at) FROM answers WHERE worker != '' AND reused_from = ''"
+        first: str | None = self._db.execute(query).fetchone()[0]
+        return first
+
     def last_stored_at(self) -> str | None:
         """Return when the last answer was stored, in ISO 8601."""
         last: str | None = self._db.execute("SELECT max(stored_at) FROM answers").fetchone()[0]

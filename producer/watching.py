@@ -127,6 +127,8 @@ def _details(run: dict[str, Any]) -> str:
     if not run["finished"]:
         left = "standing still" if run["seconds_left"] is None else f"{duration(run['seconds_left'])} left"
         parts += [f"{run['rows_per_second']:.1f} rows/s", f"{run['tokens_per_second']:,.0f} tokens/s", left]
+    if run["seconds_to_first_answer"] is not None:
+        parts.append(f"first answer after {duration(run['seconds_to_first_answer'])}")
     if run["gpu_seconds_per_row"]:
         parts.append(f"{run['gpu_seconds_per_row']:.3g} GPU-seconds a row")
     if run.get("cost_per_row") is not None:

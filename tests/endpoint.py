@@ -24,6 +24,8 @@ class Endpoint(ThreadingHTTPServer):
         #: Bodies of all requests for completions.
         self.asked: list[dict[str, Any]] = []
         self.models: list[str] | None = ["big", "small"]
+        #: What stands in the list of models, if it is another one.
+        self.cards: Any = None
         self.key = ""
         self.lock = threading.Lock()
 
@@ -45,7 +47,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self._is_let_in():
             models = self.server.models
-            self.reply(404, {}) if models is None else self.reply(200, {"object": "list", "data": [{"id": name} for name in models]})
+            cards = [{"id": name} for name in models or ()] if self.server.cards is None else self.server.cards
+            self.reply(404, {}) if models is None else self.reply(200, {"object": "list", "data": cards})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -8,10 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from tests.conftest import PATIENCE, eventually
@@ -24,11 +27,34 @@ PROGRAMS = ("redis-server", "redis-cli", "openssl", "ip", "unshare")
 _ENTRY_POINTS = {"worker": [sys.executable, "-m", "workers"], "prometheus": ["prometheus"]}
 
 
-def make_secrets(compose: Path, *machines: str) -> None:
-    """Copy compose/ and make in it the passwords, and the certificates of ``machines``, as docs/fleet.md says."""
+def make_secrets(compose: Path, *machines: str, **passwords: str) -> None:
+    """Copy compose/ and make in it the passwords but those given, and the certificates of ``machines``, as docs/fleet.md says."""
     shutil.copytree(COMPOSE, compose)
+    (compose / "secrets").mkdir()
+    for name, password in passwords.items():
+        (compose / "secrets" / f"{name}-password").write_text(f"{password}\n")
     for command in (["./secrets.sh"], ["./certificates.sh", "tls", *machines]):
         subprocess.run(command, check=True, cwd=compose, stdout=subprocess.DEVNULL)
+
+
+@contextmanager
+def watched_process_list() -> Iterator[set[str]]:
+    """Give all command lines that are seen on this machine meanwhile, looked at often."""
+    seen: set[str] = set()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.1):
+            lines = (" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
+            seen.update(line.encode(errors="replace").decode() for line in lines)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
 
 
 class Machine:

@@ -6,7 +6,7 @@ from typing import Any
 from workers.contract.errors import UserError
 from workers.contract.messages import EngineName
 from workers.engines.adapters import max_lora_rank
-from workers.engines.vllm_server import Loader
+from workers.engines.vllm_messages import Loader
 from workers.engines.vllm_sync import SyncVLLMEngine
 from workers.settings import WorkerSettings
 

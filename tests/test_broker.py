@@ -85,3 +85,40 @@ def test_a_password_may_come_from_the_environment_or_a_file(
     monkeypatch.setenv("KOTAE_BROKER_PASSWORD_FILE", str(tmp_path / "secret"))
 
     broker.connect(broker.broker_settings()).close()
+
+
+def test_a_certificate_is_checked_without_being_asked_for() -> None:
+    """redis-py does so by itself; Celery wants to read it in the URL, and ends with a traceback where it cannot."""
+    urls = ("rediss://hub/0", "rediss://hub/0?ssl_ca_certs=ca.pem", "rediss://hub/0?ssl_cert_reqs=none", "redis://hub/0")
+
+    used = [broker.BrokerSettings(broker=SecretStr(url)).url() for url in urls]
+
+    assert used[0] == "rediss://hub/0?ssl_cert_reqs=required"
+    assert used[1] == "rediss://hub/0?ssl_cert_reqs=required&ssl_ca_certs=ca.pem"
+    assert used[2:] == list(urls[2:])
+
+
+@pytest.mark.parametrize(
+    ("url", "password", "says"),
+    [
+        ("redis://{host}", b"sesame", r"refused the password of KOTAE_BROKER_PASSWORD_FILE \(.*secret\)"),
+        ("redis://:sesame@{host}", None, "refused the password of the URL"),
+        ("redis://{host}", None, "wants a password"),
+        ("redis://{host}", b"", "secret is empty"),
+        ("redis://{host}", b"\xff\xfe\x00s", "secret: it is not text"),
+        ("redis://{host}?colour=blue", b"sesame", "has an option that there is not: 'colour'"),
+        ("rediss://{host}?ssl_ca_certs=/nowhere/ca.pem", b"sesame", "ssl_ca_certs=/nowhere/ca.pem, and that file cannot be read"),
+    ],
+)
+def test_what_is_wrong_with_the_way_in_is_named(
+    url: str, password: bytes | None, says: str, broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A password may stand in three places, a file that is missing be any of four."""
+    if password is not None:
+        (tmp_path / "secret").write_bytes(password)
+        monkeypatch.setenv("KOTAE_BROKER_PASSWORD_FILE", str(tmp_path / "secret"))
+
+    with pytest.raises(BrokerError, match=says) as error:
+        broker.connect(broker.broker_settings(url.format(host=broker_url.rpartition("@")[2])))
+
+    assert "sesame" not in str(error.value)

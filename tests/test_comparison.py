@@ -59,6 +59,22 @@ def test_a_workbook_has_a_row_for_every_question_and_the_models_side_by_side(tmp
     assert told["joined"] == "row by row"
 
 
+def test_of_several_samples_the_first_stands_there_and_what_most_of_them_say(tmp_path: Path, desk: Desk) -> None:
+    """The answer that a vote would give, for who asks several times to get one."""
+    path = save_workbook(tmp_path / "q.xlsx", {"s": [["question", "output"], ["6*7?", "42"], ["?", "x"]]})
+    with begin_run(desk.home, path, samples=4) as store:
+        said = (tagged("41"), tagged("The answer is 42."), tagged("42"), "no tags: 42")
+        store.store([answered(0, *said, run_id=store.manifest.run_id)])
+
+    compare(["last", f"{path}:output"], tmp_path / "c.xlsx", None, None, None, desk)
+
+    rows = records(tmp_path / "c.xlsx", "Comparison")
+    assert [(row["answer (phi-4)"], row["majority (phi-4)"], row["votes (phi-4)"]) for row in rows] == [
+        ("41", "The answer is 42.", "2 of 3"),
+        ("", "", ""),
+    ]
+
+
 def test_programs_are_told_how_many_rows_every_source_has(
     tmp_path: Path, desk: Desk, workbook: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

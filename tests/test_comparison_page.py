@@ -9,6 +9,8 @@ import pytest
 from rich.console import Console
 
 from producer.analysis.comparison import compare
+from producer.analysis.preferences.options import PairOptions
+from producer.analysis.preferences.pairs import pairs
 from producer.desk import Desk
 
 from .hostile import HOSTILE
@@ -127,6 +129,7 @@ def test_every_sample_can_be_read(page: "Page") -> None:
     page.click(".samples button:nth-child(2)")
 
     assert "Second sample" in page.inner_text("[data-position='1'] .reply")
+    assert page.inner_text(".voted") == "1 of 2 say what sample 1 does"
 
 
 def test_search_and_filters_find_rows(page: "Page") -> None:
@@ -144,8 +147,10 @@ def test_search_and_filters_find_rows(page: "Page") -> None:
     page.select_option("select[aria-label=Outcome]", "malformed")
     assert listed(page, 1) == [QUESTIONS[1]]
     page.select_option("select[aria-label=Outcome]", "")
+    page.click("select[data-column=分野]")
     page.select_option("select[data-column=分野]", label="理科 (3)")
     assert listed(page, 3) == [QUESTIONS[1], "(no question)", QUESTIONS[5]]
+    assert page.evaluate("document.activeElement.tagName") == "BODY"  # the keys are the page's again
     page.select_option("select[data-column=分野]", "")
     page.select_option("select[aria-label=Order]", "repetition")
     page.wait_for_selector(f".item:first-child:has-text('{QUESTIONS[0]}')")
@@ -174,6 +179,20 @@ def test_judgements_are_kept_over_a_reload_and_exported(page: "Page") -> None:
     assert value["judgements"][0]["question"] == QUESTIONS[0]
     page.select_option("select[aria-label=Judgement]", "no")
     listed(page, 4)
+
+
+def test_what_is_judged_on_the_page_becomes_pairs(page: "Page", comparison: Path, tmp_path: Path) -> None:
+    """From a key to a line that a trainer reads."""
+    page.keyboard.press("2")
+    (tmp_path / "judged.json").write_text(json.dumps(exported(page)))
+    desk = Desk(comparison.parent / "home", Console(quiet=True), False)
+
+    pairs([], PairOptions(judgements=tmp_path / "judged.json"), tmp_path / "pairs.jsonl", desk)
+
+    (pair,) = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert pair["why"] == "judged better"
+    assert "「春」" in pair["chosen"][0]["content"]
+    assert "同じことです。" in pair["rejected"][0]["content"]
 
 
 def test_judgements_go_from_one_browser_to_another(page: "Page", browser: "Browser", comparison: Path, tmp_path: Path) -> None:
@@ -219,6 +238,47 @@ def test_blind_judging_shows_no_name_and_always_shuffles_alike(page: "Page") -> 
     page.wait_for_selector(".side")
     assert texts(page, ".side h2 .name") == ["Reply A", "Reply B"]
     assert page.locator(".side.best").get_attribute("data-position") == "1"
+
+
+def test_blind_judging_shows_nothing_that_only_one_source_has(browser: "Browser", tmp_path: Path) -> None:
+    """Tokens, samples, raw texts and errors are a run's; what Kotae wrote beside an answer is that answer's; and the tab has a name too."""
+    rows = [[f"q{n}", f"theirs {n}", ["answered", "truncated"][n % 2], "30", ["x", "y"][n % 2]] for n in range(4)]
+    path = save_workbook(tmp_path / "a.xlsx", {"s": [["question", "answer", "finish_reason", "output_tokens (m)", "field"], *rows]})
+    with begin_run(tmp_path, path) as store:
+        run_id = store.manifest.run_id
+        given = [answered(0, tagged("one"), tagged("two"), run_id=run_id), answered(1, "no tags", run_id=run_id)]
+        store.store([*given, unanswered(2, error="phi-4 is gone", run_id=run_id), answered(3, tagged("four"), run_id=run_id)])
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(write(tmp_path, tmp_path / "c.html", f"{path}:answer", "last").as_uri())
+    page.wait_for_selector(".side")
+    open_texts = page.inner_text("body")
+    page.select_option("select[data-column=finish_reason]", label="truncated (2)")
+    listed(page, 2)
+
+    page.keyboard.press("b")
+    listed(page, 4)
+    blind_texts = page.title()
+    for place in range(4):
+        page.evaluate(f"location.hash = '#{place + 1}'")
+        page.wait_for_selector(f"main[data-place='{place}'] .side")
+        blind_texts += page.inner_text("body")
+    context.close()
+
+    assert "tokens" in open_texts
+    assert "Sample" in open_texts
+    assert not [word for word in ("phi-4", "token", "Sample", "Whole reply", "finish", "is gone") if word in blind_texts]
+    assert "field" in blind_texts
+
+
+def test_a_browser_without_room_says_that_it_keeps_nothing(page: "Page") -> None:
+    """What is judged stays on the page, and can still be exported."""
+    fill = "for (let size = 1 << 22; size; size >>= 1) try { for (;;) localStorage.setItem(Math.random(), 'x'.repeat(size)); } catch {}"
+    page.evaluate(fill)
+    page.keyboard.press("1")
+
+    assert "keeps nothing: export before you close" in page.inner_text(".top")
+    assert [one["verdict"] for one in exported(page)["judgements"]] == ["better"]
 
 
 def test_hostile_replies_run_nothing_and_load_nothing(browser: "Browser", tmp_path: Path) -> None:

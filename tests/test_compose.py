@@ -16,14 +16,17 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 
-from tests.conftest import eventually, make_workbook
-from tests.machines import COMPOSE, PROGRAMS, ROOT, Machine, make_secrets
+from tests.conftest import PATIENCE, eventually, make_workbook
+from tests.machines import COMPOSE, PROGRAMS, ROOT, Machine, make_secrets, watched_process_list
 
 HUB = "10.9.9.1"
+FILES = ["hub", "worker", "producer"]
+#: What must be told nowhere, and holds what URLs and shells take for something else. All of it is found by one word.
+PLANTED = "planted-7c1e"
+SECRETS = {name: f"{PLANTED}/b@{name}:50%+?#&='$x" for name in ("broker", "monitor", "grafana")} | {"flower": f"{PLANTED}-flower"}
 SERVICES = ["broker", "flower", "prometheus", "metrics", "worker"]
 
 needs = pytest.mark.skipif(
@@ -39,7 +42,7 @@ class Fleet(Machine):
         variables = {"KOTAE_HUB": HUB, "KOTAE_HOST": "gpu1", "KOTAE_MODEL": "none", "KOTAE_NAME": "phi", "KOTAE_ENGINE": "echo"}
         self._network = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
         super().__init__(folder, ["nsenter", f"--net=/proc/{self._network.pid}/ns/net"], **variables)
-        make_secrets(self.compose, f"hub,broker,{HUB}", "gpu1")
+        make_secrets(self.compose, f"hub,broker,{HUB}", "gpu1", **SECRETS)
         (self.compose / "workers" / "workers.yaml").write_text(json.dumps([{"targets": ["127.0.0.1:9465"]}]))
 
     def open_network(self) -> None:
@@ -63,7 +66,14 @@ class Fleet(Machine):
 
 
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def process_list() -> Iterator[set[str]]:
+    """What the process list shows while the fleet starts and answers."""
+    with watched_process_list() as seen:
+        yield seen
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory, process_list: set[str]) -> Iterator[Fleet]:
     """A hub and a worker that are up."""
     fleet = Fleet(tmp_path_factory.mktemp("fleet"))
     try:
@@ -133,11 +143,12 @@ def test_nobody_comes_in_without_the_password(fleet: Fleet) -> None:
     assert "PONG" not in _said(fleet.do("redis-cli", "-h", HUB, "PING"))
     assert "PONG" in _said(fleet.do(*cli, "--user", "kotae", "PING", REDISCLI_AUTH=ours))
     assert "NOPERM" in _said(fleet.do(*cli, "--user", "kotae", "FLUSHALL", REDISCLI_AUTH=ours))
-    assert "NOPERM" in _said(fleet.do(*cli, "--user", "monitor", "SET", "a", "b", REDISCLI_AUTH=monitor))
+    for beyond in ("SET kotae.a b", "LRANGE kotae.1.phi.0 0 0", "MGET celery-task-meta-a:0:0", "HVALS unacked", "CLIENT PAUSE 1"):
+        assert "NOPERM" in _said(fleet.do(*cli, "--user", "monitor", *beyond.split(), REDISCLI_AUTH=monitor)), beyond
     assert "noeviction" in _said(fleet.do(*cli, "--user", "monitor", "INFO", "memory", REDISCLI_AUTH=monitor))
     assert fleet.do("curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "http://127.0.0.1:5555/").stdout == "401"
     assert fleet.do("curl", "--silent", "--cacert", ca, "https://127.0.0.1:9465/metrics").returncode != 0
-    wrong = fleet.folder / "wrong"
+    wrong = fleet.folder / "wrong-password"
     wrong.write_text("guess")
     refused = fleet.do(
         sys.executable, "-m", "producer.cli", "status", **(fleet.environment("producer") | {"KOTAE_BROKER_PASSWORD_FILE": str(wrong)})
@@ -147,31 +158,60 @@ def test_nobody_comes_in_without_the_password(fleet: Fleet) -> None:
 
 
 @needs
-def test_no_password_is_told(fleet: Fleet, answered: tuple[Path, str]) -> None:
-    """Not in the process list, in a log, on a page of Flower or of metrics, in a run's store or workbook."""
-    passwords = [path.read_text().strip() for path in (fleet.compose / "secrets").glob("*-password")]
+def test_no_password_is_told(fleet: Fleet, answered: tuple[Path, str], process_list: set[str]) -> None:
+    """Not in a process list, a log, a line about a wrong one, what the broker and Prometheus keep, a run's store or workbook, nor on a page
+    of Flower or of metrics.
+    """
     folder, said = answered
     (task, *_) = eventually(lambda: json.loads(flower(fleet, "api/tasks") or "{}"))
     (worker,) = eventually(lambda: json.loads(flower(fleet, "api/workers?refresh=1") or "{}"))
+    assert "kotae.1.phi.0" in flower(fleet, "broker"), "Flower asks for the queues by TLS, too"
     with zipfile.ZipFile(folder / "out.xlsx") as workbook:
         told = {f"out.xlsx/{name}": workbook.read(name) for name in workbook.namelist()}
-    told |= {str(path): path.read_bytes() for path in (folder / "home").rglob("*") if path.is_file()}
-    told |= {f"log of {name}": fleet.log(name).read_bytes() for name in SERVICES} | {"what the command said": said.encode()}
+    told["what the command said"] = said.encode()
+    told |= {f"said to a wrong password: {name}": text.encode() for name, text in said_to_a_wrong_password(fleet).items()}
     settings = f"worker/{worker}?refresh=1"  # there once the worker has told all of them to Flower
     told["Flower: a worker's settings"] = eventually(lambda: "broker_url" in (page := flower(fleet, settings)) and page).encode()
-    pages = ["", "workers", "tasks", f"task/{task}", "broker", "api/workers", "api/tasks", "metrics"]
+    pages = ["", "workers", "tasks", f"task/{task}", "broker", "api/workers", "api/tasks", "api/queues/length", "metrics"]
     told |= {f"Flower: /{page}": flower(fleet, page).encode() for page in pages}
-    mine = fleet.compose / "tls" / "hub"
-    told["worker's metrics"] = fleet.get("https://127.0.0.1:9465/metrics", *_as_client(mine)).encode()
+    told["worker's metrics"] = fleet.get("https://127.0.0.1:9465/metrics", *_as_client(fleet.compose / "tls" / "hub")).encode()
     told["broker's metrics"] = fleet.get("http://127.0.0.1:9464/metrics").encode()
     told["Prometheus"] = fleet.get("http://127.0.0.1:9090/api/v1/status/config").encode()
-    told["process list"] = "".join(" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])).encode()
+    told["process list"] = "\n".join(process_list).encode()
+    written = {path: path.read_bytes() for path in fleet.folder.rglob("*") if path.is_file() and not is_secret(path)}
+    assert [what for what, content in told.items() if not content] == []
+    told |= {str(path): content for path, content in written.items()}
 
-    assert len(passwords) == 4
-    assert [what for what, content in told.items() if not content and not what.startswith("log of")] == []
+    keys = [path.read_text().splitlines()[1] for path in (fleet.compose / "tls").rglob("*key.pem")]
+    leaks = {what for what, content in told.items() for word in [PLANTED, *keys] if word.encode() in content}
+
+    assert len(keys) == 3
     assert b"redis-server" in told["process list"]
-    assert any(path.endswith(".sqlite") for path in told)
-    assert not {what for what, content in told.items() for word in passwords if word.encode() in content}
+    assert b"producer.cli" in told["process list"]
+    assert {".sqlite", ".aof", ".log"} <= {path.suffix for path in written}
+    assert not leaks
+
+
+def said_to_a_wrong_password(fleet: Fleet) -> dict[str, str]:
+    """What each program of ours says to one; Flower goes on trying."""
+    path = fleet.folder / "wrong-password"
+    path.write_text(f"{PLANTED}-guess")
+    wrong = {"KOTAE_BROKER_PASSWORD_FILE": str(path)}
+    flower_again = ["timeout", "4", "celery", "-A", "workers.tasks", "flower", "--port=5556"]
+    commands = {
+        "producer": [sys.executable, "-m", "producer.cli", "status"],
+        "worker": [sys.executable, "-m", "workers"],
+        "metrics": [sys.executable, "-m", "producer.cli", "metrics", "--port", "9466"],
+        "flower": flower_again,
+    }
+    finished = {name: fleet.do(*command, **fleet.environment(name) | wrong) for name, command in commands.items()}
+    assert [finished[name].returncode for name in ("producer", "worker", "metrics")] == [2, 2, 2]
+    return {name: _said(one) for name, one in finished.items()}
+
+
+def is_secret(path: Path) -> bool:
+    """Say whether a file is where a secret belongs, or this test's own."""
+    return path.parent.name == "secrets" or path.name.endswith("key.pem") or path.name in ("netrc", "wrong-password")
 
 
 def flower(fleet: Fleet, page: str) -> str:
@@ -180,17 +220,33 @@ def flower(fleet: Fleet, page: str) -> str:
     return fleet.get(f"http://127.0.0.1:5555/{page}", "--netrc-file", _netrc(fleet.folder / "netrc", password))
 
 
-def test_compose_itself_reads_the_files() -> None:
-    """Every variable is explained, and every file fits the schema."""
+def test_every_variable_is_explained() -> None:
+    """Whoever copies example.env need not look into the files."""
     explained = set(re.findall(r"^(KOTAE_\w+)=", (COMPOSE / "example.env").read_text(), re.M))
     used = {name for file in COMPOSE.glob("*.yaml") for name in re.findall(r"\$\{(KOTAE_\w+)", file.read_text())}
+
     assert explained == used
-    if (program := shutil.which("docker-compose")) is None:
-        pytest.skip("docker-compose is not installed")
-    for file in ("hub", "worker", "producer"):
-        command = [program, "--env-file", COMPOSE / "example.env", "-f", COMPOSE / f"{file}.yaml", "config", "--quiet"]
-        finished = subprocess.run(command, capture_output=True, text=True)
-        assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["check-jsonschema", "--builtin-schema", "vendor.compose-spec", *(f"{name}.yaml" for name in FILES)],
+        *(["docker-compose", "--env-file", "example.env", "-f", f"{name}.yaml", "config", "--quiet"] for name in FILES),
+        ["hadolint", "Dockerfile"],
+        ["shellcheck", "certificates.sh", "secrets.sh"],
+    ],
+    ids=" ".join,
+)
+def test_the_files_are_what_their_programs_take(command: list[str]) -> None:
+    """No engine is here that would start them; what can be said without one is: the schema, and what linters know."""
+    program = shutil.which(command[0], path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if program is None:
+        pytest.skip(f"{command[0]} is not installed")
+
+    finished = subprocess.run([program, *command[1:]], cwd=COMPOSE, capture_output=True, text=True, timeout=PATIENCE)
+
+    assert finished.returncode == 0, _said(finished)
 
 
 def test_a_worker_may_drain_before_it_is_killed() -> None:

@@ -1,6 +1,7 @@
 """What `--engine openai` makes of an endpoint that limits, fails, cuts off, dawdles, or is not what it should be."""
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -203,6 +204,84 @@ def test_reasoning_given_apart_reads_as_reasoning(
 
     read = answer.completions[0]
     assert (read.reasoning.replace("‹", "<").replace("›", ">"), read.answer, str(read.outcome)) == reads
+
+
+def message(**fields: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "message": {"content": "hi", **fields}, "finish_reason": "stop"}]}
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (message(content=[{"type": "thinking"}, {"type": "text", "text": "by "}, {"type": "text", "text": "parts"}]), "by parts"),
+        (message(content=3), ""),
+        (message(content="half \ud83d"), "half \ufffd"),
+        (message(reasoning_content=["x"]), "hi"),
+        (message() | {"usage": {"prompt_tokens": 10**12, "completion_tokens": -1}}, "hi"),
+        (message() | {"usage": "none"}, "hi"),
+        ({"choices": [{"message": {"content": "hi"}, "index": "a", "finish_reason": 5, "token_ids": 7}]}, "hi"),
+    ],
+)
+def test_a_reply_counts_whatever_is_odd_about_what_tells_of_it(api: Endpoint, body: Any, text: str) -> None:
+    """It is paid for; and no count may take the worker's memory."""
+    after_the_start(api, lambda handler, _: handler.reply(200, body))
+
+    (answer,) = Worker(api.url).ask(question())
+
+    assert [one.text for one in answer.completions] == [text]
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["null", "[" * 100_000, '"x"', *({"choices": choices} for choices in (None, "abc", [None], [1], [{}], [{"message": "hi"}], {"a": 1}))],
+    ids=str,
+)
+def test_what_is_no_reply_fails_the_row_and_not_the_worker(api: Endpoint, body: Any) -> None:
+    """Whatever JSON there is."""
+    after_the_start(api, lambda handler, _: handler.reply(200, body), well())
+
+    failed, answer = [Worker(api.url).ask(question(row_timeout=0.4))[0], Worker(api.url).ask(question())[0]]
+
+    assert failed.outcome is Outcome.FAILED
+    assert "a reply without choices" in (failed.error or "")
+    assert answer.outcome is Outcome.ANSWERED
+
+
+SECRET = "sk-very-secret-0123456789"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda handler, _: handler.reply(200, {"error": {"message": f"wrong key {SECRET}"}}),
+        lambda handler, _: handler.reply(200, {"error": SECRET}),
+        lambda handler, _: handler.reply(400, SECRET, kind="text/plain"),
+        lambda handler, _: handler.reply(400, {"error": SECRET}),
+        refuses(400, "x" * 290 + SECRET),
+        refuses(401, SECRET),
+        refuses(429, SECRET, "insufficient_quota"),
+        refuses(503, SECRET),
+    ],
+)
+def test_a_key_that_an_endpoint_repeats_is_in_no_answer_and_no_log(api: Endpoint, fault: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Nor a part of it: both are kept, and shown to others."""
+    caplog.set_level(logging.DEBUG)
+    after_the_start(api, fault, fault)
+
+    (answer,) = Worker(api.url, key=SECRET).ask(question(row_timeout=1))
+
+    assert answer.outcome in (Outcome.FAILED, Outcome.REJECTED)
+    assert SECRET[:8] not in answer.model_dump_json() + caplog.text
+
+
+@pytest.mark.parametrize("models", [[], "abc", [1], [{"id": None}], [{"id": "big", "max_model_len": "x"}], {"a": 1}])
+def test_an_odd_list_of_models_keeps_nobody_from_asking(api: Endpoint, models: Any) -> None:
+    """The endpoint is taken at its word when it is asked."""
+    api.cards = models
+
+    (answer,) = Worker(api.url).ask(question())
+
+    assert answer.outcome is Outcome.ANSWERED
 
 
 def test_an_endpoint_gets_only_what_openai_has_names_for(api: Endpoint) -> None:

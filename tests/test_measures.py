@@ -1,6 +1,10 @@
 """Measures of replies: repetition, reasoning in the answer, language."""
 
+import json
+import re
+import unicodedata
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -47,6 +51,38 @@ def test_every_repeat_that_is_inserted_makes_the_share_grow(data: st.DataObject,
     assert shares[-1] == pytest.approx(5 * len(passage) / (len(units) + 5 * len(passage)))
 
 
+SENTENCES = [
+    *(
+        "春になると桜が咲き始めます。",
+        "図書館で借りた本を返しに行く。",
+        "雨が降ったので試合は中止だ。",
+        "町の中心に古い時計台がある。",
+        "電池が切れて時計が止まった。",
+    ),
+    *(
+        "The ferry leaves at noon. ",
+        "Copper conducts heat well. ",
+        "Nobody expected such heavy snow. ",
+        "Wolves hunt together. ",
+        "Light bends. ",
+    ),
+]
+
+
+@given(st.lists(st.sampled_from(SENTENCES), min_size=1, unique=True), st.data())
+def test_a_sentence_said_again_anywhere_makes_the_share_grow(said: list[str], data: st.DataObject) -> None:
+    """Also before and within what has been said again already, and in two languages at once."""
+    sentences = list(said)
+    shares = [repetition("".join(sentences)).share]
+
+    for _ in range(4):
+        sentences.insert(data.draw(st.integers(0, len(sentences))), data.draw(st.sampled_from(said)))
+        shares.append(repetition("".join(sentences)).share)
+
+    assert shares[0] == 0
+    assert all(after > before for before, after in pairwise(shares)), shares
+
+
 @given(st.integers(2, 30), st.integers(1, 6))
 @settings(max_examples=40)
 def test_length_alone_changes_nothing(length: int, times: int) -> None:
@@ -70,6 +106,7 @@ def test_length_alone_changes_nothing(length: int, times: int) -> None:
         ("0." + "3" * 400, "3", 400),
         ("".join(f"{number}. Banana\n" for number in range(1, 40)), "Banana", 39),
         ("One thing and then " + "the cat, " * 50, "the cat", 50),
+        ("It is not a contradiction because it is not a fallacy. " * 9, "It is not a contradiction because it is not a fallacy", 9),
     ],
 )
 def test_a_loop_is_named(text: str, loop: str, times: int) -> None:
@@ -79,6 +116,26 @@ def test_a_loop_is_named(text: str, loop: str, times: int) -> None:
     assert (found.loop, found.times) == (loop, times)
     assert found.share > 0.8
     assert found.longest > 0.4 * len(text)
+
+
+def bare(text: str) -> str:
+    """Return the letters of a text."""
+    return re.sub(r"\W+", "", unicodedata.normalize("NFKC", text))
+
+
+def test_the_loops_that_the_demo_model_really_falls_into_are_found() -> None:
+    """Ten of them, with three replies of the same model that go round in no loop; docs/analysis.md lists them."""
+    lines = (Path(__file__).parent / "demo_replies.jsonl").read_text(encoding="utf-8").splitlines()
+    replies = [json.loads(line) for line in lines]
+
+    found = [(reply, repetition(reply["text"])) for reply in replies]
+
+    assert [reply["row"] for reply, one in found if one.times >= 3] == [reply["row"] for reply in replies if reply["loops"]]
+    assert sum(reply["loops"] for reply in replies) == 10
+    for reply, one in found:
+        if reply["loops"]:
+            assert bare(reply["text"]).count(bare(one.loop)) >= one.times
+            assert one.share > 0.6
 
 
 def test_a_sentence_said_again_counts_even_if_it_is_short() -> None:

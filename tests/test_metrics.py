@@ -184,6 +184,21 @@ def test_metrics_for_other_machines_need_certificates_on_both_sides(start_worker
     assert page(f"http://127.0.0.1:{port}/metrics") == {}
 
 
+@needs_openssl
+def test_who_connects_and_says_nothing_keeps_nobody_out(start_worker: StartWorker, tls: Path) -> None:
+    """A port scanner, a health check of a balancer, a cable that was pulled: the fleet must not look dead for it."""
+    port = free_port()
+    worker = start_worker("--metrics-port", str(port), "--metrics-host", "0.0.0.0", "--metrics-tls", str(tls / "gpu1"))
+    ours = ssl.create_default_context(cafile=str(tls / "hub" / "ca.pem"))
+    ours.load_cert_chain(tls / "hub" / "cert.pem", tls / "hub" / "key.pem")
+
+    with socket.create_connection(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)) as babbling:
+        babbling.sendall(b"GET / HTTP/1.0\r\n\r\n")
+
+        assert value(page(f"https://127.0.0.1:{port}/metrics", ours), "kotae_worker_up") == 1
+    assert "Traceback" not in worker.said()
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -205,7 +220,7 @@ def test_a_port_that_is_taken_is_said_in_one_line(start_worker: StartWorker) -> 
         worker = start_worker("--metrics-port", str(taken.getsockname()[1]), wait=False)
 
         assert worker.popen.wait(60) == 2
-    assert "choose another --metrics-port" in worker.said()
+    assert "choose another address or port" in worker.said()
 
 
 @needs_prometheus
@@ -246,6 +261,10 @@ def test_a_real_prometheus_scrapes_hub_and_worker(
         assert eventually(lambda: ask('kotae_workers{served_name="echo"}') == [1])
         assert eventually(lambda: ask("kotae:yield:10m") == [1])
         assert ask('ALERTS{alertstate="firing"}') == []
+        for panel in panels():
+            if "vllm:" not in panel:  # the echo engine has none
+                query = panel.replace("$served_name", "echo").replace("$__rate_interval", "1m")
+                assert eventually(lambda query=query: ask(query)), f"nothing to be seen: {query}"
 
 
 @needs_prometheus
@@ -281,12 +300,17 @@ def rules() -> list[dict[str, Any]]:
     return list(group["rules"])
 
 
+def panels() -> list[str]:
+    """Every query of the dashboard."""
+    dashboard = json.loads((COMPOSE / "grafana" / "dashboards" / "kotae.json").read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    assert len(queries) > 20
+    return queries
+
+
 def expressions() -> list[str]:
     """Every query of the rules and of the dashboard."""
-    dashboard = json.loads((COMPOSE / "grafana" / "dashboards" / "kotae.json").read_text())
-    panels = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    assert len(panels) > 20
-    return panels + [rule["expr"] for rule in rules()]
+    return panels() + [rule["expr"] for rule in rules()]
 
 
 def names_in(expression: str) -> set[str]:

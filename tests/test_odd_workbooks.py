@@ -525,6 +525,17 @@ def test_an_odd_workbook_costs_little(tmp_path: Path, make: Callable[[Path], Any
     assert expected in limited(path)
 
 
+def test_texts_that_outgrow_their_dictionary_take_little_memory(tmp_path: Path) -> None:
+    """As every program writes a column of questions, in one group: 300 MB of them, which nobody needs all at once."""
+    path = tmp_path / "in.parquet"
+    texts = pyarrow.array([f"{row} " + "question " * 100 for row in range(300_000)])
+    pyarrow.parquet.write_table(
+        pyarrow.table({"id": range(300_000), "text": texts, "question": ["What?"] * 300_000}), path, row_group_size=300_000
+    )
+
+    assert limited(path, megabytes=400) == "read 300000"
+
+
 OTHERS: Mapping[str, tuple[bytes, str]] = {
     "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(64), "a picture"),
     "a photograph": (b"\xff\xd8\xff\xe0" + bytes(64), "a picture"),

@@ -8,10 +8,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from producer.analysis.joining import digest_of, join, shown_digest
 from producer.analysis.preferences.choosing import score_of
 from producer.analysis.preferences.columns import plain_prompt
 from producer.analysis.preferences.tags import in_tags
 from producer.analysis.replies import Reply
+from producer.analysis.sources import open_source
 from producer.cli import cli
 from producer.workbook.cells import CellError
 from producer.workbook.reading import read_sheet
@@ -204,13 +206,17 @@ def test_rows_of_one_source_that_ask_the_same_are_one_question(kotae: Kotae) -> 
 
 
 def test_judgements_of_a_page_decide(kotae: Kotae) -> None:
-    """The file knows its sources; a verdict on another question is refused, not used."""
-    run_id = ask(kotae, [row("a?"), row("b?"), row("c?")], [answered(number, tagged("other")) for number in range(3)])
+    """The file knows its sources; a verdict on another question is refused, and one on other replies is not used."""
+    run_id = ask(kotae, [row(f"{name}?") for name in "abcd"], [answered(number, tagged("other")) for number in range(4)])
+    with open_source("q.xlsx:strong", kotae.folder) as strong, open_source("last", kotae.folder / ".kotae") as run:
+        digests = [shown_digest(digest_of(joined)) for joined in join([strong, run])]
     judged: list[dict[str, Any]] = [
         {"place": 0, "question": "a?", "verdict": "better", "best": 1, "note": "計算が正しい", "rows": [0, 0]},
         {"place": 1, "question": "b?", "verdict": "tie", "best": None},
         {"place": 2, "question": "c?", "verdict": None, "best": None, "note": "?"},
+        {"place": 3, "question": "d?", "verdict": "better", "best": 0, "digest": digests[0]},
     ]
+    judged[0]["digest"] = digests[0]
     export = {
         "format": "kotae-judgements",
         "version": 1,
@@ -226,7 +232,7 @@ def test_judgements_of_a_page_decide(kotae: Kotae) -> None:
     (kotae.folder / "judged.json").write_text(json.dumps(export))
     refused = kotae("pairs", "--judgements", "judged.json", "-o", "pairs.jsonl")
 
-    assert told["dropped"] == {"undecided": 1, "tie": 1}
+    assert told["dropped"] == {"undecided": 1, "outdated": 1, "tie": 1}
     (pair,) = read(kotae.folder / "pairs.jsonl")
     assert (pair["chosen_source"], pair["why"]) == (run_id, "judged better: 計算が正しい")
     assert (refused.code, len(refused.err.splitlines())) == (2, 1)
@@ -255,7 +261,7 @@ def test_a_pair_that_no_cell_can_hold_is_left_out_of_a_workbook(kotae: Kotae) ->
         (["--by", "source", "last"], "takes two sources"),
         ([], "name the sources"),
         (["last", "--gold", "nothing"], "has no column 'nothing'"),
-        (["q.xlsx:strong", "--score", "strong"], "no pair is left of 1 questions: 1 missing"),
+        (["q.xlsx:strong", "--score", "strong"], "no pair is left of 1 question: 1 missing"),
         (["q.xlsx:strong", "--score", "reasoning"], "it is no column of scores"),
         (["last", "--judgements", "q.xlsx"], "holds no judgements of kotae compare"),
     ],

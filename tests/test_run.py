@@ -310,7 +310,7 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("q.xlsx", "--enforce-format", "--max-tokens", "32"), "--max-tokens of at least 64"),
     (("q.xlsx", "--enforce-format", "--reply-format", "plain"), "leave the option out"),
     (("q.xlsx", "--system-prompt", "@nowhere"), "@nowhere"),
-    (("q.xlsx", "--engine", "gpt"), "not one of 'vllm', 'unsloth', 'echo'"),
+    (("q.xlsx", "--engine", "gpt"), ": 'gpt' is not one of 'vllm', 'unsloth', 'openai', 'echo'"),
     (("q.xlsx", "--engine-arg", "delay"), "KEY=VALUE"),
     (("q.xlsx", "--limit", "0"), "--limit 0"),
     (("q.xlsx", "--bogus"), "--bogus"),

@@ -44,7 +44,9 @@ def test_the_majority_votes_on_what_is_said_not_on_how() -> None:
     assert (found.answer, found.votes, found.samples) == ("答えは12個です。", 3, 4)
 
 
-def test_without_gold_the_words_are_compared() -> None:
+def test_without_gold_final_answers_are_compared_or_else_the_words() -> None:
+    assert agreement(["答えは12個です。", "12", "6×2なので、答え：12", "The answer is 12 apples."]) == 1
+    assert agreement(["B", "The answer is B.", "正解はBです。", "C"]) == 0.5
     assert agreement(["東京", "東京。", " 東京 ", "京都"]) == pytest.approx(3 * 2 / (4 * 3))
     assert agreement(["only one"]) is None
     assert majority([]) is None

@@ -16,7 +16,9 @@ from rich.console import Console
 from producer.analysis.gold import Match
 from producer.analysis.intervals import Share, Values
 from producer.analysis.report import report
+from producer.analysis.sources import open_source
 from producer.analysis.stats import Asked, stats
+from producer.analysis.surveying import survey
 from producer.desk import Desk
 from producer.runs import RunStore
 from tests.conftest import Kotae, make_workbook
@@ -121,11 +123,24 @@ def test_equal_answers_to_different_questions_are_counted(tmp_path: Path) -> Non
 
 
 def _told(path: Path, desk: Desk) -> dict[str, Any]:
-    from producer.analysis.sources import open_source
-    from producer.analysis.surveying import survey
-
     with open_source(f"{path}:output", desk.home) as source:
         return survey(source).told()
+
+
+def test_only_a_whole_reply_is_right_and_only_a_filled_cell_is_gold(tmp_path: Path) -> None:
+    """The last number of half a reasoning may be the right one by chance; NaN is how data frames write an empty cell."""
+    rows = [("q0", 42), ("q1", 42), ("q2", 42.0), ("q3", float("nan")), ("q4", None)]
+    path = tmp_path / "q.jsonl"
+    path.write_text("".join(json.dumps({"question": question, "gold": gold}) + "\n" for question, gold in rows))
+    with begin_run(tmp_path / ".kotae", path) as store:
+        run_id = store.manifest.run_id
+        half = answered(0, "<reasoning>6 × 7 = 42", run_id=run_id, finish_reason="length")
+        store.store([half, answered(1, "It is 42.", run_id=run_id), *(answered(n, tagged("42"), run_id=run_id) for n in (2, 3, 4))])
+    with open_source("last", tmp_path / ".kotae") as source:
+        told = survey(source, by="gold", gold="gold").told()
+
+    assert (told["total"]["accuracy"]["count"], told["total"]["accuracy"]["of"]) == (1, 3)
+    assert [(group["value"], group["rows"]) for group in told["groups"]] == [("42", 3), ("", 2)]
 
 
 def test_samples_of_a_question_are_told_together(tmp_path: Path) -> None:
@@ -138,8 +153,8 @@ def test_samples_of_a_question_are_told_together(tmp_path: Path) -> None:
     stats(Asked([store.manifest.run_id], gold="gold"), None, desk)
 
     shown = desk.console.file.getvalue()  # type: ignore[attr-defined]
-    assert "50.0% (of 1 questions with several samples)" in shown, "3 of 6 pairs agree"
-    assert "75.0% (of 1 questions" in shown, "pass@1"
+    assert "50.0% (of 1 question with several samples)" in shown, "3 of 6 pairs agree"
+    assert "75.0% (of 1 question" in shown, "pass@1"
     assert "0.0% (0 of 1; 95 %" in shown, "the first sample alone is wrong"
     assert "100.0% (1 of 1; 95 %" in shown, "the majority is right"
 

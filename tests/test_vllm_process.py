@@ -15,8 +15,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 def on_a_failing_engine(asking: Any, model: str = "failing") -> Any:
     """Run a coroutine function on an engine in its own process, and end that."""
+    from workers.engines.vllm_messages import Loader
     from workers.engines.vllm_process import EngineProcess
-    from workers.engines.vllm_server import Loader
 
     async def run() -> Any:
         engine = EngineProcess(Loader("tests.sync_engine:load_failing", model, {}))

@@ -2,12 +2,16 @@
 
 import datetime
 import json
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import redis
+from rich.console import Console
 
+from producer.manifest import Tally
 from producer.overview import pace_of
+from producer.progress import RunProgress
 from producer.runs import RunStore
 from tests.conftest import Kotae, StartWorker, eventually, make_workbook, stopped_in_the_end
 from tests.workbooks import answered, manifest
@@ -109,6 +113,18 @@ def test_a_slow_run_has_a_pace_too(half_done: RunStore) -> None:
     assert pace.rows_per_second == pytest.approx(1 / 30, rel=0.05)
 
 
+def test_the_first_row_does_not_foretell_the_end() -> None:
+    """It came after an engine had loaded, or was the shortest: "5 h left" of a run of two minutes helps nobody."""
+    progress = RunProgress(Console(file=StringIO()), Tally(1000, {}, 0, 0))
+    said = []
+
+    for rows in (1, 18, 1):
+        progress.watch([answered(0)] * rows)
+        said.append(" left" in progress._rates())
+
+    assert said == [False, False, True]
+
+
 def test_status_says_what_rows_cost_and_which_share_each_run_has(
     kotae: Kotae, start_worker: StartWorker, broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,11 +171,13 @@ def test_the_cost_of_a_run_is_the_time_of_its_gpus_at_their_price(
     with store:
         seconds = sum(stored.answer.seconds for stored in store.answers())
 
+    assert first["seconds_to_first_answer"] >= 0.5
     assert first["gpu_seconds"] >= 2 * 0.5 * 0.99, "eight rows, four at a time, of half a second each"
     assert first["gpu_seconds"] < seconds, "they share the engine"
     assert first["gpu_seconds_per_row"] == pytest.approx(first["gpu_seconds"] / 8, rel=0.01)
     assert first["cost"] == pytest.approx(first["gpu_seconds"], rel=0.01)
     assert (second["reused"], second["gpu_seconds_per_row"]) == (8, pytest.approx(second["gpu_seconds"], rel=0.01))
+    assert "first answer after " in kotae("status", "last").out
     assert "GPU-seconds a row · cost" in kotae("status", "last", "--gpu-hour-price", "3600").out
 
 

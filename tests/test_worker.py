@@ -319,3 +319,27 @@ def test_a_mistake_is_one_line_and_no_worker(start_worker: StartWorker, options:
     (line,) = worker.said().splitlines()
     assert line.startswith("kotae-worker: ")
     assert says in line
+
+
+def test_files_of_the_settings_are_those_of_the_folder_where_it_was_started(
+    start_worker: StartWorker, broker_url: str, tmp_path: Path
+) -> None:
+    """Worker processes run in another folder; `KOTAE_BROKER_PASSWORD_FILE=secrets/broker-password` means this one all the same."""
+    (tmp_path / "secret").write_text(broker_url.split("//:")[1].split("@")[0])
+    bare = "redis://" + broker_url.rpartition("@")[2]
+
+    start_worker(
+        command=["env", "-C", str(tmp_path), *ECHO],
+        PYTHONPATH=str(Path(broker.__file__).parents[2]),
+        KOTAE_BROKER=bare,
+        KOTAE_BROKER_PASSWORD_FILE="secret",
+    )
+
+
+def test_a_mistake_is_one_line_where_celery_is_started_by_itself_too(start_worker: StartWorker) -> None:
+    """A worker without our supervisor, and Flower."""
+    worker = start_worker(command=["celery", "-A", "workers.tasks", "worker"], wait=False, KOTAE_BROKER_PASSWORD_FILE="/nowhere/secret")
+
+    assert worker.popen.wait(60) == 2
+    (line,) = worker.said().splitlines()
+    assert "cannot read the broker's password file /nowhere/secret" in line

@@ -5,13 +5,14 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any
 
 import redis
 from celery import Celery, Task, signals, states
-from celery.exceptions import Ignore, Reject
+from celery.exceptions import CPendingDeprecationWarning, Ignore, Reject
 from pydantic import ValidationError
 
 from . import metrics
@@ -19,6 +20,7 @@ from .answering import answer_question
 from .attempts import Standing
 from .cohorts import CONDEMNED, cohort_size
 from .contract import broker
+from .contract.command_line import complain
 from .contract.errors import EngineDead, UserError
 from .contract.messages import Answer, Outcome, Question
 from .contract.processes import end_with_parent
@@ -32,8 +34,12 @@ app = Celery("kotae")
 
 
 def _configuration() -> dict[str, Any]:
-    settings = worker_settings()
-    return broker.worker_config(broker.broker_settings(), settings.served_name, events=settings.events)
+    try:
+        settings = worker_settings()
+        return broker.worker_config(broker.broker_settings(), settings.served_name, events=settings.events)
+    except UserError as error:  # here, since Celery and Flower ask for it in many places
+        complain("kotae-worker", str(error))
+        raise SystemExit(EXIT_USER_ERROR) from error
 
 
 app.add_defaults(_configuration)
@@ -41,6 +47,8 @@ app.add_defaults(_configuration)
 _life: WorkerLife | None = None
 # Celery logs a traceback for each row that is handed back.
 logging.getLogger("celery.app.trace").addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], Reject)))
+# A setting that is as it shall be (contract/broker.py) is no news at every loss of a connection.
+warnings.filterwarnings("ignore", r"\s*In Celery 5.1 we introduced", CPendingDeprecationWarning)
 #: Seconds between two looks at a row that somebody else is at.
 _LOOK_AGAIN = 0.5
 
@@ -161,7 +169,7 @@ def _load_engine(sender: str, conf: Any, **_: Any) -> None:
         _life = WorkerLife(worker_settings(), broker.broker_settings())
         _life.start(sender)
     except UserError as error:
-        print(f"kotae-worker: {error}", file=sys.stderr, flush=True)
+        complain("kotae-worker", str(error))
         raise SystemExit(EXIT_USER_ERROR) from error
     except EngineDead as error:
         print(f"kotae-worker: {error}", file=sys.stderr, flush=True)

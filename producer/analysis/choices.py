@@ -6,7 +6,8 @@ Every rule has its source in ``docs/analysis.md``.
 import re
 from typing import NamedTuple
 
-from .final import Kind, Statement, boxed, statements
+from .claims import denied
+from .final import Kind, Statement, statements
 from .numbers import plain
 
 Label = frozenset[str]
@@ -26,15 +27,25 @@ def _script(letters: str, around: str, not_after: str = "") -> _Script:
 
 #: "A" before a word is an article rather than a choice, and "I" a pronoun.
 _NO_ARTICLE = r"(?!(?<=A)\s+(?!because|since|as|is|and|or|for|which|with|but|due|in|on)[a-z])(?!(?<=I)\s+[a-z'])"
+#: C++, C#, D-Day, Aさん, B型, C言語.
+_NO_NAME = r"(?!\+|#|-[A-Za-z]|さん|くん|ちゃん|君|氏|社|型|級|組|班|言語)"
 _SCRIPTS = (
-    _script("A-J", "A-Za-z0-9'’", _NO_ARTICLE),
+    _script("A-J", "A-Za-z0-9'’°", rf"{_NO_ARTICLE}{_NO_NAME}"),
     _script("1-9", r"\d.,%"),
     _script("ア-オカ-コ", "ァ-ヶー"),
     _script("イロハニホ", "ァ-ヶー"),
     _script("甲乙丙丁", "一-龠"),
 )
-_JOIN = re.compile(r"[\s)\]】」]*(?:,|、|・|&|/|\band\b|\bor\b|と|または|および|及び|か)[\s(\[【「]*(?:and\s+|or\s+)?")
-_LEADING = re.compile(r"^[\s(\[【「<]*(?P<label>[A-Ja-j1-9ア-コロハニホ甲乙丙丁])(?:\s*[)\].:、】」>]|\s*$|\s*[-–—]\s)", re.MULTILINE)
+_JOIN = re.compile(r"[\s)\]】」]*(?:,|、|・|&|/|\band\b|\bor\b|\bnor\b|と|または|および|及び|か|でも)[\s(\[【「]*(?:and\s+|or\s+)?")
+#: A label that begins a line, as one does that says the choice, or lists it.
+_LEADING = re.compile(
+    r"^[\s(\[【「<]*(?P<label>[A-Ja-j1-9ア-コロハニホ甲乙丙丁])(?:\s*(?:[)\].:、。】」>]|です|である|だ)|\s*$|\s*[-–—]\s)", re.MULTILINE
+)
+#: What a label that stands alone in prose follows, if it is the choice: "so B", and not "vitamin B".
+_TAKEN = re.compile(
+    r"(?:^|[^\w\s]|[^\x00-\x7f]|\b(?:so|is|be|are|(?<=[a-z])'s|only|statement|letter|choose|chose|pick|select|with|say|guess|thus|hence|therefore|then|and|or|but|option|choice|answer))\s*$",
+    re.IGNORECASE,
+)
 _NAMED = r"(?:選択肢|選択枝|番号|肢|記号|option|choice)\s*[(\[「]?"
 
 
@@ -52,53 +63,60 @@ def label_of(gold: str) -> Label | None:
 def choice_of(reply: str, gold: Label) -> Label | None:
     """Return what a reply chooses among labels of gold's kind; None if it chooses none."""
     script = next(script for script in _SCRIPTS if all(re.fullmatch(f"[{script.letters}]", label) for label in gold))
-    inside = boxed(reply)
     text = plain(reply)
     if re.fullmatch(r"\W*[a-j]\W*", text):
         text = text.upper()
-    if inside is not None and (found := _first(plain(inside).upper(), script)):
-        return found
-    for statement in statements(text):
+    for statement in statements(reply):
         if found := _stated(statement, script):
             return found
-    leading = [match["label"] for match in _LEADING.finditer(text)]
-    if len(leading) == 1 and re.match(rf"[\s(\[【「<]*{leading[0]}", text) and re.fullmatch(f"[{script.letters}]", leading[0].upper()):
-        return _first(text[text.index(leading[0]) :].replace(leading[0], leading[0].upper(), 1), script, at_once=True)
+    leading = [match for match in _LEADING.finditer(text) if re.fullmatch(f"[{script.letters}]", match["label"].upper())]
+    if leading and not text[: leading[0].start("label")].strip(" \n([【「<") and (len(leading) == 1 or not _lists(text, leading[0])):
+        place = leading[0].start("label")
+        if found := _first(leading[0]["label"].upper() + text[place + 1 :], script, at_once=True):
+            return found
+    if len(leading) > 1:  # the choices, listed again
+        text = _LEADING.sub(" ", text)
     for pattern in (rf"{_NAMED}([{script.letters}])(?![A-Za-z\d])", rf"[(\[]([{script.letters}])[)\]]"):
-        named = re.findall(pattern, text, re.IGNORECASE)
+        named = [match for match in re.finditer(pattern, text, re.IGNORECASE) if not denied(text, *match.span(1))]
         if named:
-            return frozenset(named[-1].upper())
-    alone = script.alone.findall(text)
-    return frozenset(alone[-1]) if alone else None
+            place = named[-1].start(1)
+            return _last(text[:place] + text[place].upper() + text[place + 1 :], script)
+    taken = [labels for place, labels in _groups(text, script) if _TAKEN.search(text[max(place - 20, 0) : place])]
+    return taken[-1] if taken else None
+
+
+def _lists(text: str, leading: re.Match[str]) -> bool:
+    """Say whether a label that begins a reply begins a list of choices, rather than saying which one it is."""
+    return not re.match(r"[)\]】」>]*(?:です|である|だ|。|\s*$)", text[leading.end("label") :], re.MULTILINE)
 
 
 def _stated(statement: Statement, script: _Script) -> Label | None:
-    text = statement.text
+    text = statement.text.upper() if statement.kind is Kind.BOXED else statement.text
     if lower := re.match(r"\W*(?:option|choice)?\s*[(\[]?([a-j])(?:[)\].]|\W*$)", text, re.IGNORECASE):
         text = text[: lower.start(1)] + lower[1].upper() + text[lower.end(1) :]
     return (_last if statement.kind is Kind.AFTER_JAPANESE else _first)(text, script)
 
 
 def _first(text: str, script: _Script, *, at_once: bool = False) -> Label | None:
-    """Return the first label of a text, with those that are joined to it."""
-    match = script.alone.search(text)
-    if match is None or (at_once and match.start() > 0):
-        return None
-    labels, end = {match[1]}, match.end()
-    while (join := _JOIN.match(text, end)) and (more := script.alone.match(text, join.end())):
-        labels.add(more[1])
-        end = more.end()
-    return frozenset(labels)
+    """Return the first label that a text claims, with those that are joined to it."""
+    groups = _groups(text, script)
+    return groups[0][1] if groups and (not at_once or groups[0][0] == 0) else None
 
 
 def _last(text: str, script: _Script) -> Label | None:
-    """Return the last label of a text, with those that are joined to it."""
-    places = [match.start() for match in script.alone.finditer(text)]
-    best: Label | None = None
-    end = -1
-    for place in places:
-        if place <= end:
-            continue
-        best = _first(text[place:], script)
-        end = place + (0 if best is None or len(best) == 1 else places[min(places.index(place) + len(best) - 1, len(places) - 1)] - place)
-    return best
+    """Return the last label that a text claims, with those that are joined to it."""
+    groups = _groups(text, script)
+    return groups[-1][1] if groups else None
+
+
+def _groups(text: str, script: _Script) -> list[tuple[int, Label]]:
+    """Return the labels that a text claims, those that are joined together, each with where it begins."""
+    groups: list[tuple[int, int, Label]] = []
+    for match in script.alone.finditer(text):
+        join = _JOIN.match(text, groups[-1][1]) if groups else None
+        if join and join.end() == match.start():
+            start, _, labels = groups.pop()
+            groups.append((start, match.end(), labels | {match[1]}))
+        else:
+            groups.append((match.start(), match.end(), frozenset(match[1])))
+    return [(start, labels) for start, end, labels in groups if not denied(text, start, end)]

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from producer.desk import Desk
-from producer.progress import duration
+from producer.progress import counted, duration
 from producer.workbook.replacing import check_place
 from workers.contract.errors import UserError, WorkbookError
 
-from .comparing import join
 from .figures import Compared, measured
+from .joining import join
 from .sources import ColumnSource, RunSource, open_source
 
 WRITABLE = (".xlsx", ".html")
@@ -126,7 +126,7 @@ def _check_out(out: Path, source: RunSource | ColumnSource) -> None:
 
 def _say(comparison: Comparison, counts: Counts, desk: Desk) -> None:
     joined = "row by row" if comparison.column is None else f"by column {comparison.column!r}"
-    desk.say(f"{counts.rows:,} questions, joined {joined}; {counts.complete:,} of them have a reply of every source")
+    desk.say(f"{counted(counts.rows, 'question')}, joined {joined}; {counts.complete:,} with a reply of every source")
     for label, outcomes in zip(comparison.labels, counts.outcomes, strict=True):
         listed = " · ".join(f"{outcome} {count:,}" for outcome, count in outcomes.most_common())
         desk.say(f"  {label}: {listed} (of {outcomes.total():,})")

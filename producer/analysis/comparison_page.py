@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import IO, Any
 
 from producer.workbook.cells import Cell, as_text, tidy
+from producer.workbook.columns import tells_of_a_reply
 from producer.workbook.replacing import replacing
 from workers.contract.messages import Outcome
 
 from .comparison import Comparison, outcome_text
 from .figures import Compared, Figures
+from .joining import digest_of, shown_digest
 from .page_frame import Frame, safe_json
 from .replies import Reply, Row
+from .samples import vote
 
 #: Characters of a question in the list; the page has to hold those of all questions at once.
 _EXCERPT = 200
@@ -69,6 +72,7 @@ def _about(comparison: Comparison, index: "_Index") -> dict[str, Any]:
         "join": comparison.column,
         "questionColumn": sheet.headers[sheet.question_column],
         "columns": [sheet.headers[column] or f"column {column + 1}" for column in index.shown],
+        "veiled": [n for n, column in enumerate(index.shown) if tells_of_a_reply(sheet.headers[column])],
         "rows": len(index.digests),
         "firstRow": sheet.shown_row(0),
     }
@@ -96,10 +100,9 @@ class _Index:
         joined, figures = compared
         self._excerpts.append(" ".join(joined.question[: 2 * _EXCERPT].split())[:_EXCERPT])
         self._keys.append(joined.key)
-        content = [joined.question, *([] if row is None else [(one.answer, one.reasoning) for one in row.replies] for row in joined.sides)]
-        digest = hashlib.sha256(json.dumps(content).encode())
-        self._identity.update(digest.digest())
-        self.digests.append(digest.hexdigest()[:12])
+        digest = digest_of(joined)
+        self._identity.update(digest)
+        self.digests.append(shown_digest(digest))
         for side, row, one in zip(self._sides, joined.sides, figures, strict=True):
             side.add(row, one)
         for column in list(self._filters):
@@ -189,6 +192,9 @@ def _texts(compared: Compared, shown: Iterable[int]) -> dict[str, Any]:
 
 def _side(row: Row, figures: Figures | None) -> dict[str, Any]:
     side: dict[str, Any] = {"error": row.error, "replies": [_reply(reply) for reply in row.replies]}
+    if len(row.replies) > 1 and (most := vote(row.replies)) is not None:
+        sample = next(number for number, reply in enumerate(row.replies, start=1) if reply.answer == most.answer)
+        side["majority"] = {"sample": sample, "votes": most.votes, "of": most.samples}
     return side if figures is None else side | {"figures": [*figures[:2], *(round(share, 3) for share in figures[2:4]), figures.longest]}
 
 

@@ -9,7 +9,7 @@ from itertools import chain, islice
 from multiprocessing import get_context
 from typing import NamedTuple, TypeAlias
 
-from .comparing import Joined
+from .joining import Joined
 from .measures import repetition
 from .replies import Reply
 

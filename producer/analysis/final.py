@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
 
+from .numbers import plain
+
 
 class Kind(Enum):
     """By which rule a statement was found."""
@@ -31,7 +33,7 @@ class Statement(NamedTuple):
 
 _AFTER = re.compile(
     r"(?:\banswer|\bsolution|\bresult)\b[^.\n:=]{0,60}?(?:\bis\b|\bare\b|\bequals\b|\bwould be\b|\bwill be\b|[:=]|→)(?!\s*not\b)(?:\s*:)?"
-    r"|^\W*(?:the\s+)?(?:final\s+|correct\s+)?answer\W*\n"
+    r"|^\W*(?:the\s+)?(?:final\s+|correct\s+)?answer\W*\n|^\W*(?:最終)?(?:答え?|こたえ|解答|回答|正解|結論)\W*\n"
     r"|(?:最終)?(?:答え?|こたえ|解答|回答|正解|結論|解)\s*(?:[\])】」』>]\s*)?[:=→]|[\[(【「『<](?:最終)?(?:答え?|解答|回答|正解|結論)[\])】」』>]",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -68,11 +70,11 @@ def boxed(text: str) -> str | None:
     return None
 
 
-def statements(text: str) -> Iterator[Statement]:
-    """Yield where a text that went through ``plain`` says its answer, the surest first and of equal ones the last.
-
-    What is boxed must be looked for before that (``boxed``).
-    """
+def statements(reply: str) -> Iterator[Statement]:
+    """Yield where a reply says its answer, as ``plain`` text: the surest first and of equal ones the last."""
+    inside, text = boxed(reply), plain(reply)
+    if inside is not None:
+        yield Statement(Kind.BOXED, plain(inside))
     hashes = re.findall(r"####\s*([^\n]+)", text)
     if hashes:
         yield Statement(Kind.HASHES, hashes[-1].strip())
@@ -83,9 +85,12 @@ def statements(text: str) -> Iterator[Statement]:
             yield Statement(kind, said)
 
 
-def emphasised(text: str) -> list[str]:
-    """Return what stands between ``**`` in a reply as it was written."""
-    return [part.strip() for part in re.findall(r"\*\*([^*\n]{1,80})\*\*", text)]
+def emphasised(text: str) -> list[tuple[str, str, str]]:
+    """Return what stands between ``**`` in a reply as it was written, each with some of what stands before and behind it."""
+    return [
+        (text[max(match.start() - 80, 0) : match.start()], match[1].strip(), text[match.end() : match.end() + 80])
+        for match in re.finditer(r"\*\*([^*\n]{1,80})\*\*", text)
+    ]
 
 
 def without_asides(text: str) -> str:

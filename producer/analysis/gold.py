@@ -8,8 +8,9 @@ import unicodedata
 from enum import StrEnum
 
 from .choices import choice_of, label_of
-from .final import Kind, Statement, boxed, emphasised, statements, without_asides
-from .numbers import Number, numbers, plain
+from .final import boxed, emphasised, statements, without_asides
+from .numbers import plain
+from .quantities import is_quantity, number_of
 
 
 class Match(StrEnum):
@@ -25,13 +26,6 @@ class Match(StrEnum):
     AUTO = "auto"
 
 
-_NOT_A_NUMBER = re.compile(r"\\(?:sqrt|pi|ln|log|sin|cos|tan|infty)|[√π∞]|\d\s?[xyn]\b")
-_LIST_NUMBER = re.compile(
-    r"^\s*(?:[-*•]\s*)?(?:(?:step|ステップ|手順|第)\s*\d+\s*[:.)]?|\(?\d{1,2}[.):、](?=\s))", re.MULTILINE | re.IGNORECASE
-)
-#: What may stand before the number of a gold answer, and behind it.
-_GOLD_PREFIX = r"(?:[a-z]\s*=\s*|約|およそ|ほぼ|≈|~|about |approximately |approx\.? )?"
-_GOLD_UNIT = r"[^\d。!?]{0,16}[.。]?"
 _YES_NO = frozenset(("yes", "no", "true", "false", "はい", "いいえ", "正しい", "誤り", "○", "×"))
 #: A reply of one sentence that says what something is.
 _SENTENCE = re.compile(
@@ -42,15 +36,7 @@ _COPULA = re.compile(r"(?:です|でした|である|だ|になります|とな�
 
 def kind_of(gold: str) -> Match:
     """Return how a gold answer asks to be matched: by a label, by a number, or by its words."""
-    text = plain(_told_gold(gold)).strip()
-    found = numbers(text)
-    if (
-        len(found) == 1
-        and re.fullmatch(_GOLD_PREFIX, text[: found[0].start], re.IGNORECASE)
-        and re.fullmatch(_GOLD_UNIT, text[found[0].end :])
-    ):
-        return Match.NUMERIC
-    if re.fullmatch(r"[〇一二三四五六七八九十百千万億]+[個人円本枚歳年月日回時分秒点]?", text) and numbers(text, spelled=True):
+    if is_quantity(_told_gold(gold)):
         return Match.NUMERIC
     return Match.CHOICE if label_of(gold) else Match.EXACT
 
@@ -72,60 +58,28 @@ def is_right(reply: str, gold: str, match: Match = Match.AUTO) -> bool | None:
             return _says(reply, _told_gold(gold))
 
 
-def number_of(reply: str) -> Number | None:
-    """Return the number that a reply gives as its final answer; None if it gives none."""
-    for statement in _statements(reply):
-        found = _number_in(statement)
-        if found is not None:
-            return found
-        if statement.kind is Kind.BOXED:
-            return None  # it says its answer, and that is no number
-    for part in reversed(emphasised(reply)):
-        text = plain(part)
-        found_there = numbers(text)
-        if len(found_there) == 1 and kind_of(part) is Match.NUMERIC and not re.fullmatch(r"\(?\d+[.):]", text):
-            return found_there[0]
-    text = plain(reply)
-    text = without_asides(_LIST_NUMBER.sub(" ", text) if "\n" in text.strip() else text)
-    everywhere = numbers(text) or numbers(plain(reply)) or numbers(text, spelled=True)
-    return everywhere[-1] if everywhere else None
-
-
-def _statements(reply: str) -> list[Statement]:
-    inside = boxed(reply)
-    there = [] if inside is None else [Statement(Kind.BOXED, plain(inside))]
-    return [*there, *statements(plain(reply))]
-
-
-def _number_in(statement: Statement) -> Number | None:
-    bare = without_asides(statement.text)
-    text = bare if numbers(bare) else statement.text
-    if statement.kind is not Kind.AFTER_JAPANESE or "=" in text:
-        text = re.split(r"[=≈]", text)[-1] if numbers(re.split(r"[=≈]", text)[-1]) else text
-    if _NOT_A_NUMBER.search(text):
-        return None
-    found = numbers(text) or numbers(text, spelled=True)
-    if not found:
-        return None
-    return found[-1 if statement.kind is Kind.AFTER_JAPANESE else 0]
-
-
 def _says(reply: str, gold: str) -> bool:
     """Say whether a reply gives gold in the same words: all of it, its final statement, what it emphasises last, or its last line."""
     wanted = _normal(gold)
     if _normal(reply) == wanted:
         return True
-    said = _statements(reply)
+    said = list(statements(reply))
     if wanted in _YES_NO:
         first = [one.text for one in said[:1]] or [reply]
-        return re.match(rf"{re.escape(wanted)}(?![a-z])", _spaced(first[0])) is not None
+        return (
+            re.match(
+                rf"{re.escape(wanted)}(?:$|\s*[^\w\s]|です|である|だ|\s*(?:it|that|this|there|they|he|she|we|i|you|the)\b)",
+                _spaced(first[0]),
+            )
+            is not None
+        )
     if said:
         return any(_normal(form) == wanted for form in (said[0].text, without_asides(said[0].text)))
     sentence = _SENTENCE.fullmatch(_spaced(reply))
     if sentence and _normal(sentence["japanese"] or sentence["english"]) == wanted:
         return True
     lines = [line for line in reply.splitlines() if line.strip()]
-    return any(_normal(text) == wanted for text in [*emphasised(reply)[-1:], *lines[-1:]])
+    return any(_normal(text) == wanted for text in [*(part for _, part, _ in emphasised(reply)[-1:]), *lines[-1:]])
 
 
 def _told_gold(gold: str) -> str:

@@ -6,8 +6,10 @@ characters weigh as much as two words. ``docs/analysis.md`` defines every measur
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from operator import eq
 from typing import NamedTuple
 
 #: What units weigh, and what a span must weigh to count as a copy: four words (the 4 of seq-rep-4), or ten characters without spaces.
@@ -16,6 +18,9 @@ _WORD, _CHARACTER, _SPAN = 5, 2, 20
 _SENTENCE = 10
 #: Longer words, and longer runs of one mark, are read character by character: a loop may have no spaces in any script.
 _LONGEST_WORD, _LONGEST_RULE = 24, 100
+
+#: What is said in a row may say a span several times itself: how many earlier ones are looked at, and how many periods are tried.
+_LOOKED_BACK, _TRIED = 8, 16
 
 #: Scripts that are written without spaces between words.
 _UNSPACED = (
@@ -86,16 +91,17 @@ def repetition(text: str) -> Repetition:
     """
     units = _read(text)
     copied = bytearray(len(units.words))
-    latest: dict[tuple[str, ...], int] = {}
-    distances: dict[int, tuple[int, int]] = {}  # where a span is a copy: how far back the latest one is, and the end of the span
+    latest: dict[tuple[str, ...], tuple[int, ...]] = {}
+    periods: Counter[int] = Counter()  # how far behind an earlier one a span comes again
     total = 0
     for start, end in units.spans:
         total += 1
         key = tuple(units.words[start:end])
-        if key in latest:
+        earlier = latest.get(key, ())
+        if earlier:
             copied[start:end] = b"\1" * (end - start)
-            distances[start] = (start - latest[key], end)
-        latest[key] = start
+            periods.update([start - place for place in earlier])
+        latest[key] = (*earlier[1 - _LOOKED_BACK :], start)
     seen: set[tuple[str, ...]] = set()
     again = (0, 0)
     for start, end in units.whole_sentences():
@@ -111,8 +117,8 @@ def repetition(text: str) -> Repetition:
     def said(start: int, end: int) -> str:
         return units.text[places[start][0] : places[end - 1][1]]
 
-    first, behind = _longest_repeat(units.words) if distances else again
-    loop, times = _loop(distances)
+    first, behind = _longest_repeat(units.words) if periods else again
+    loop, times = _loop(units, periods)
     span = said(first, behind)
     share, seq_rep_4 = sum(copied) / len(copied), (total - len(latest)) / total if total else 0.0
     return Repetition(share, seq_rep_4, len(span), span, said(*loop) if times else "", times)
@@ -222,14 +228,13 @@ def _longest_repeat(words: Sequence[str]) -> tuple[int, int]:
     return place, place + low
 
 
-def _loop(distances: dict[int, tuple[int, int]]) -> tuple[tuple[int, int], int]:
+def _loop(units: _Units, periods: Counter[int]) -> tuple[tuple[int, int], int]:
     """Return where that stands first which covers most by being said in a row, and how many times it is said."""
-    best, body, times = 0, (0, 0), 0
-    begun = before = 0
-    for start, (distance, end) in distances.items():
-        if distances.get(start - 1, (0, 0))[0] != distance:
-            begun, before = start, distance
-        covered = end - begun + before  # the first saying lies before its first copy
-        if end - begun >= before and covered > best:
-            best, body, times = covered, (begun - before, begun), covered // before
+    most, body, times = 0, (0, 0), 0
+    for period, _ in sorted(periods.most_common(_TRIED)):
+        same = bytes(map(eq, units.words[period:], units.words))  # which units say what stands one period before them
+        for run in re.finditer(rb"\x01+", same):
+            start, end = run.span()
+            if end - start >= period and end - start + period > most and sum(units.weights[start:end]) >= _SPAN:
+                most, body, times = end - start + period, (start, start + period), (end - start + period) // period
     return body, times

@@ -25,7 +25,6 @@ _LATEX: list[_Rule] = [
     (re.compile(r"\\[dtc]frac(?![a-z])"), r"\\frac"),
     (re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r" \1/\2 "),
     (re.compile(r"\\frac\s*(\d)\s*(\d)"), r" \1/\2 "),
-    (re.compile(r"-\s+(?=\d+/\d)"), "-"),  # -\frac{1}{2}
     (re.compile(r"\\(?:text|mathrm|mathbf|textbf|mbox|operatorname)\s*\{([^{}]*)\}"), r" \1 "),
     (re.compile(r"\^\s*\{?\s*\\circ\s*\}?"), "°"),
     (re.compile(r"\^\s*\{\s*([-+]?\d+)\s*\}"), r"^\1"),
@@ -33,17 +32,22 @@ _LATEX: list[_Rule] = [
     (re.compile(r"\\(?:times|cdot)(?![a-z])"), "×"),
     (re.compile(r"\\(?:approx|simeq|fallingdotseq)(?![a-z])"), "≈"),
     (re.compile(r"\\%"), "%"),
-    (re.compile(r"\{,\}|(?<=\d)\\,(?=\d)|(?<=\d)\\!(?=\d)"), ""),
+    (re.compile(r",\\!(?=\d)|\{,\}|(?<=\d)\\,(?=\d)|(?<=\d)\\!(?=\d)"), ""),
     (re.compile(r"\\[()\[\],;:!]|\\ "), " "),
 ]
 _SIGNS: list[_Rule] = [
-    (re.compile(r"(?<=\d)[\u00a0\u2007\u2009\u202f'’](?=\d{3}(?!\d))"), ""),  # thin spaces and apostrophes between thousands
+    (re.compile(r"(?<=\d)[\u00a0\u2007\u2009\u202f'’_](?=\d{3}(?!\d))"), ""),  # thin spaces, apostrophes, underscores between thousands
     (
         re.compile(r"(?<![\d.,])(\d{1,3}) (\d{3})(?: (\d{3}))(?: (\d{3}))?(?![\d])"),
         lambda match: "".join(part or "" for part in match.groups()),
     ),
+    (re.compile(r"(?<![\d.,])(?<![\d.,] )(\d{1,3}) (\d{3})(?![\d/]| \d)"), r"\1\2"),
+    (re.compile(r"</?(?:[a-z][a-z0-9]*|[A-Z]{2,}[A-Z0-9]*)\s*/?>"), " "),
     (re.compile(r"[\u2010-\u2015\u2212\ufe63]"), "-"),
-    (re.compile(r"(?:\b(?:minus|negative)\s+|マイナス\s*|[▲△]\s?)(?=[\d$¥€£])", re.IGNORECASE), "-"),
+    (re.compile(r"(?<![\w)])(?<![\w)] )-\s+(?=\d+/\d)"), "-"),  # -½
+    (re.compile(r"([$¥€£₩]\s?[\d.,]*\d)\s?(?:M|mn)\b"), r"\1 million"),
+    (re.compile(r"([$¥€£₩]\s?[\d.,]*\d)\s?(?:B|bn)\b"), r"\1 billion"),
+    (re.compile(r"(?:\b(?:minus|negative)\s+|マイナス\s*|[▲△]\s?)(?=[\d$¥€£〇零一二三四五六七八九十百千])", re.IGNORECASE), "-"),
     (re.compile(r"(?:\b(?:US|AU|CA|HK|NT)\s?)?\\?[$¥€£₩]\s?|\b(?:USD|JPY|EUR|GBP)\s?(?=[-\d])"), ""),
 ]
 
@@ -57,7 +61,12 @@ _TAIL = (
     r"(?P<scale>\s?(?:hundred|thousand|million|billion|trillion)\b|k\b)?"
     r"(?P<percent>\s?%|\s?percent\b|\s?per cent\b|\s?パーセント)?"
 )
-_KANJI_ONLY = rf"(?<![{_NUMERALS}])[{_NUMERALS}]+"
+#: Kanji that count things. Before any other a numeral is part of a word: 三角形, 一般, 千葉; and so it is behind one: 統一.
+_COUNTERS = "個人円本枚歳年月日回時分秒点匹頭台冊杯倍割羽組通曲話巻箱袋束缶瓶皿票戸軒棟室席問株件名社校位人以未超度"
+_KANJI_ONLY = (
+    rf"(?<![{_NUMERALS}])(?<!(?![約計])[一-龠々])(?!十分|一[度時])(?=[{_NUMERALS[:-4]}])[{_NUMERALS}]+"
+    rf"(?![{_NUMERALS}])(?=[{_COUNTERS}](?![一-龠々](?<![以未超間程前後半分目弱強余]))|[^一-龠々]|$)"
+)
 _BEFORE = r"(?<![A-Za-z_^\d])(?<!\d[.,:/])"
 
 

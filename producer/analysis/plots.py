@@ -12,7 +12,7 @@ from .surveying import Survey
 
 def plots(surveys: Sequence[Survey], by: str | None = None) -> dict[str, str]:
     """Return charts as SVG, by the names of their files without ending."""
-    totals = [(survey.source.name, survey.total) for survey in surveys]
+    totals = [(_name(survey), survey.total) for survey in surveys]
     groups = _groups(surveys)
     drawn = {
         "outcomes": bars("What became of the rows", [(name, _outcomes(total)) for name, total in totals]),
@@ -35,9 +35,14 @@ def plots(surveys: Sequence[Survey], by: str | None = None) -> dict[str, str]:
     return {name: chart for name, chart in drawn.items() if chart}
 
 
+def _name(survey: Survey) -> str:
+    """Return what a source is called where there is little room: without the folder of its file."""
+    return survey.source.name.rpartition("/")[2]
+
+
 def _groups(surveys: Sequence[Survey]) -> list[tuple[str, Statistics]]:
     several = len(surveys) > 1
-    return [(f"{survey.source.name}: {value}" if several else value, group) for survey in surveys for value, group in survey.groups.items()]
+    return [(f"{_name(survey)}: {value}" if several else value, group) for survey in surveys for value, group in survey.groups.items()]
 
 
 def _by(title: str, groups: Sequence[tuple[str, Statistics]], of: Callable[[Statistics], Share]) -> str:

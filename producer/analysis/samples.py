@@ -10,7 +10,9 @@ from typing import NamedTuple
 from workers.contract.messages import Outcome
 
 from .choices import choice_of, label_of
-from .gold import Match, is_right, kind_of, number_of
+from .final import statements
+from .gold import Match, is_right, kind_of
+from .quantities import number_of
 from .replies import Reply
 
 
@@ -41,7 +43,7 @@ class Sampled(NamedTuple):
 def sampled(replies: Sequence[Reply], gold: str = "", match: Match = Match.AUTO) -> Sampled:
     """Return what the replies to one question amount to, held against its gold answer if there is one."""
     answers = [reply.answer for reply in replies if reply.outcome is Outcome.ANSWERED]
-    most = majority(answers, gold)
+    most = vote(replies, gold)
     judged = [is_right(answer, gold, match) for answer in answers]
     known = bool(gold.strip()) and is_right("", gold, match) is not None
     return Sampled(
@@ -52,6 +54,11 @@ def sampled(replies: Sequence[Reply], gold: str = "", match: Match = Match.AUTO)
         right=sum(one is True for one in judged) if known else None,
         majority_right=(most is not None and is_right(most.answer, gold, match) is True) if known else None,
     )
+
+
+def vote(replies: Sequence[Reply], gold: str = "") -> Majority | None:
+    """Return what most replies say; those that are malformed or truncated have no vote."""
+    return majority([reply.answer for reply in replies if reply.outcome is Outcome.ANSWERED], gold)
 
 
 def majority(answers: Sequence[str], gold: str = "") -> Majority | None:
@@ -92,14 +99,16 @@ def ks(samples: int) -> list[int]:
 def final_answer(answer: str, gold: str = "") -> Hashable:
     """Return what is equal for answers that say the same.
 
-    It is the final number, or the label, where the gold answer is one; else the words, full-width forms, case, white space and the last
-    full stop aside.
+    It is the final number, or the label, where the gold answer is one; without gold, where the answer's own final statement is one. Else it
+    is the words of that, full-width forms, case, white space and the last full stop aside.
     """
-    words = re.sub(r"\s+", " ", unicodedata.normalize("NFKC", answer)).strip().rstrip(".。").casefold()
-    match kind_of(gold) if gold.strip() else Match.EXACT:
+    said = answer if gold.strip() else next((one.text for one in statements(answer)), answer)
+    words = re.sub(r"\s+", " ", unicodedata.normalize("NFKC", said)).strip().rstrip(".。").casefold()
+    like = gold if gold.strip() else said
+    match kind_of(like):
         case Match.NUMERIC if (number := number_of(answer)) is not None:
             return ("number", number.value)
-        case Match.CHOICE if (wanted := label_of(gold)) is not None and (label := choice_of(answer, wanted)) is not None:
+        case Match.CHOICE if (wanted := label_of(like)) is not None and (label := choice_of(answer, wanted)) is not None:
             return ("label", label)
         case _:
             return words

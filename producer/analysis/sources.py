@@ -3,11 +3,13 @@
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from math import isnan
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from producer.manage import open_run_by_name, questions_in
 from producer.runs import RunStore
+from producer.workbook.cells import tidy
 from producer.workbook.columns import find_question_column, normalised
 from producer.workbook.reading import Cell, Sheet, as_text, read_sheet
 from workers.contract.errors import UserError, WorkbookError
@@ -178,6 +180,11 @@ def column_of(sheet: Sheet, header: str) -> int:
         known = ", ".join(repr(name) for name in sheet.headers if name)
         raise WorkbookError(f"sheet {sheet.name!r} has no column {header!r}; its columns are: {known}")
     return column
+
+
+def text_of(cell: Cell) -> str:
+    """Return what a cell says as it is compared: a whole number without its point, and nothing for the NaN that data frames put there."""
+    return "" if isinstance(cell, float) and isnan(cell) else as_text(tidy(cell)).strip()
 
 
 def _cells(sheet: Sheet, header: str) -> Iterator[Cell]:

@@ -53,7 +53,7 @@ def measure(row: Row, reply_format: ReplyFormat, gold: str = "", match: Match = 
     reasoning, answer = parts(reply, reply_format)
     both = bool(reasoning and answer) and reply.outcome is Outcome.ANSWERED
     languages = (language(row.question), language(answer))
-    right = is_right("" if reply.answer == UNCLOSED_ANSWER else reply.answer, gold, match)
+    right = is_right(reply.answer if reply.outcome is Outcome.ANSWERED else "", gold, match)  # half a reply has no final answer
     share = copied(reasoning, answer) if both else None
     same = same_language(*languages) if answer else None
     together = sampled(row.replies, gold, match) if len(row.replies) > 1 else None

@@ -5,12 +5,11 @@ from contextlib import closing
 from itertools import repeat
 from typing import Any, NamedTuple
 
-from producer.workbook.reading import as_text
 from workers.contract.errors import UserError
 
 from .duplicates import DuplicateFinder, Duplicates
 from .gold import Match
-from .sources import ColumnSource, RunSource
+from .sources import ColumnSource, RunSource, text_of
 from .statistics import Measured, Statistics, measure
 
 #: More groups than this are no groups: the column is an identifier.
@@ -57,4 +56,4 @@ def survey(
 
 
 def _texts(source: RunSource | ColumnSource, column: str | None) -> Iterator[str]:
-    return repeat("") if column is None else (as_text(cell) for cell in source.cells(column))
+    return repeat("") if column is None else map(text_of, source.cells(column))

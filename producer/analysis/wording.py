@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from producer.progress import counted
 from workers.contract.messages import Outcome
 
 from .intervals import Share, Values
@@ -39,9 +40,9 @@ def lines(survey: Survey) -> Iterator[tuple[str, str]]:
     found = survey.duplicates
     yield (
         "equal answers to different questions",
-        f"{found.rows_of_answers:,} of {found.of:,} rows, {found.answers:,} answers{_where(survey)}",
+        f"{found.rows_of_answers:,} of {counted(found.of, 'row')}, {counted(found.answers, 'answer')}{_where(survey)}",
     )
-    yield "equal questions", f"{found.rows_of_questions:,} of {found.of:,} rows, {found.questions:,} questions"
+    yield "equal questions", f"{found.rows_of_questions:,} of {counted(found.of, 'row')}, {counted(found.questions, 'question')}"
     yield "seconds a row", _values(values["seconds"])
     for name, told in total.samples.told().items():
         if isinstance(told, dict):
@@ -111,7 +112,7 @@ def _languages(total: Statistics) -> str:
 
 def _samples(told: dict[str, Any]) -> str:
     of = told["questions"]
-    return str(Share(told["right"], of)) if "right" in told else f"{told['mean']:.1%} (of {of:,} questions with several samples)"
+    return str(Share(told["right"], of)) if "right" in told else f"{told['mean']:.1%} (of {counted(of, 'question')} with several samples)"
 
 
 def _where(survey: Survey) -> str:

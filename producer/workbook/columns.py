@@ -49,7 +49,7 @@ def find_question_column(headers: Sequence[str], wanted: str | None = None) -> i
     for name in [normalised(wanted)] if wanted is not None else QUESTION_HEADERS:
         places = [i for i, header in enumerate(names) if header == name]
         if len(places) > 1:
-            raise WorkbookError(f"{len(places)} columns are called {headers[places[0]]!r}; rename all but the one with the questions")
+            raise WorkbookError(f"{len(places)} columns are called {headers[places[0]]!r}; rename all but one")
         if places:
             return places[0]
     return None
@@ -59,6 +59,11 @@ def answer_fields(samples: int) -> list[str]:
     """Return the fields of our columns in their order; every sample after the first has an answer and a reasoning of its own."""
     more = [f"{field}_{k}" for k in range(2, samples + 1) for field in ("answer", "reasoning")]
     return ["answer", "reasoning", "outcome", "finish_reason", "prompt_tokens", "output_tokens", "error", *more]
+
+
+def tells_of_a_reply(header: str) -> bool:
+    """Say whether a column is called as one of ours, whoever's reply it tells of: ``outcome``, ``answer_2``, ``error (MODEL)``."""
+    return re.fullmatch(rf"(?:{'|'.join(answer_fields(1))})(?:_\d+)?(?: \(.*\))?(?: \d+)?", normalised(header), re.DOTALL) is not None
 
 
 def field_kind(field: str) -> type:

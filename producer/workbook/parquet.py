@@ -15,17 +15,10 @@ from workers.contract.errors import WorkbookError
 from .cells import Cell, EmptyText, Stream, tidy
 from .json_lines import as_cell
 from .own_process import answer, ask_own_process
-from .parquet_sizes import Pieces, dictionary_columns, refuse_large, rows_at_a_time
+from .parquet_sizes import Dictionaries, Pieces, dictionaries, is_small, longest_text, refuse_large, rows_at_a_time
 
 #: Bytes that are read at a time of each column.
 _BUFFER = 1 << 20
-
-
-class _Sizes(NamedTuple):
-    """How a file is to be read so that it takes little memory."""
-
-    as_dictionaries: list[str]
-    rows_at_a_time: int
 
 
 class TypedColumns(NamedTuple):
@@ -41,22 +34,18 @@ def read_parquet(path: Path) -> tuple[Stream, TypedColumns]:
     """Return the columns' names and below them the values; and the columns as they are. Raises WorkbookError."""
     with _opened(path) as file:
         schema = file.schema_arrow
-    batches = partial(_batches, path, _sizes_of(path))
+    found = ask_own_process(__name__, path)  # the library ends its process over columns that contradict their schema
+    if found is None:
+        raise WorkbookError(f"{path} is a damaged Parquet file (what it says of its columns contradicts itself)")
+    batches = partial(_batches, path, Dictionaries(*found))
     return partial(_rows, schema.names, batches), TypedColumns(schema, batches)
 
 
-def _sizes_of(path: Path) -> _Sizes:
-    # The library ends its process over columns that contradict their schema
-    sizes = ask_own_process(__name__, path)
-    if sizes is None:
-        raise WorkbookError(f"{path} is a damaged Parquet file (what it says of its columns contradicts itself)")
-    return _Sizes(*sizes)
-
-
-def _look_at(path: Path) -> tuple[list[str], int]:
+def _look_at(path: Path) -> tuple[list[str], list[str]]:
     with _opened(path) as file:
         refuse_large(path, file.metadata)
-        return dictionary_columns(file), rows_at_a_time(file.metadata)
+        flat, nested = dictionaries(file)
+        return flat, nested
 
 
 @contextmanager
@@ -74,13 +63,15 @@ def _opened(path: Path, as_dictionaries: Sequence[str] = ()) -> Iterator[Any]:
         raise WorkbookError(f"{path} is a damaged Parquet file ({(str(error).splitlines() or [''])[0]})") from error
 
 
-def _batches(path: Path, sizes: _Sizes) -> Iterator[Any]:
+def _batches(path: Path, found: Dictionaries) -> Iterator[Any]:
     import pyarrow
 
-    with _opened(path, sizes.as_dictionaries) as file:
+    with _opened(path, found.nested) as file, _opened(path, found.flat) as looked_into:
         pieces = Pieces(path)
         for group in range(file.num_row_groups):  # each for itself: it cannot join dictionaries that stand within lists
-            for batch in file.iter_batches(batch_size=sizes.rows_at_a_time, row_groups=[group]):
+            known = file.metadata.row_group(group)
+            rows = rows_at_a_time(known, 0 if is_small(known) else longest_text(pyarrow, looked_into, group, found.flat))
+            for batch in file.iter_batches(batch_size=rows, row_groups=[group]):
                 yield from pieces.of(pyarrow, batch)
 
 

@@ -1,8 +1,8 @@
 """What a Parquet file unpacks to: a dictionary lets a file of a few KB hold gigabytes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from workers.contract.errors import WorkbookError
 
@@ -36,25 +36,58 @@ def refuse_large(path: Path, metadata: Any) -> None:
         raise _bomb(path, unpacked, packed)
 
 
-def rows_at_a_time(metadata: Any) -> int:
-    """Return how many rows to unpack at once, so that long ones take little memory."""
-    rows = _ROWS
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        unpacked = group.total_byte_size
-        packed = sum(group.column(place).total_compressed_size for place in range(group.num_columns))
-        if unpacked > _BATCH_BYTES and unpacked > _TIGHT * packed:
-            return _FEW_ROWS
-        rows = min(rows, max(_BATCH_BYTES * max(group.num_rows, 1) // max(unpacked, 1), 1))
-    return rows
+class Dictionaries(NamedTuple):
+    """The columns of texts that hold each distinct one once: what they say of their size is not what they unpack to."""
+
+    #: Paths of those with one value in each row.
+    flat: list[str]
+    #: Paths of those within lists. Read as dictionaries they take no more memory than the file says.
+    nested: list[str]
 
 
-def dictionary_columns(file: Any) -> list[str]:
-    """Return the columns of texts that hold each distinct one once: read so, they take no more memory than the file says."""
+def dictionaries(file: Any) -> Dictionaries:
+    """Return the columns that have a dictionary in some group."""
     schema = file.schema
-    once = [column for _, column in _chunks(file.metadata) if column.has_dictionary_page and column.physical_type == "BYTE_ARRAY"]
-    found = {column.path_in_schema for column in once}
-    return [schema.column(place).path for place in range(len(schema)) if schema.column(place).path in found]
+    texts = (column for _, column in _chunks(file.metadata) if column.physical_type == "BYTE_ARRAY")
+    paths = {column.path_in_schema for column in texts if column.has_dictionary_page}
+    found = [schema.column(place) for place in range(len(schema)) if schema.column(place).path in paths]
+    flat = [column.path for column in found if not column.max_repetition_level]
+    return Dictionaries(flat, [column.path for column in found if column.max_repetition_level])
+
+
+def rows_at_a_time(group: Any, longest: int) -> int:
+    """Return how many rows of a group to unpack at once, so that long ones take little memory.
+
+    ``longest`` is the size in bytes of the largest text in the dictionaries of its flat columns.
+    """
+    unpacked, height = int(group.total_byte_size), int(group.num_rows)
+    packed = sum(group.column(place).total_compressed_size for place in range(group.num_columns))
+    rows = min(_ROWS, max(_BATCH_BYTES // max(longest, 1), 1))
+    if unpacked > _BATCH_BYTES and unpacked > _TIGHT * packed:
+        return min(rows, _FEW_ROWS)
+    return min(rows, max(_BATCH_BYTES * height // max(unpacked, 1), 1))
+
+
+def is_small(group: Any) -> bool:
+    """Say whether rows of a group take little memory even if each has all the bytes of the group, however often they stand there."""
+    return int(group.total_byte_size) * min(int(group.num_rows), _ROWS) <= _BATCH_BYTES
+
+
+def longest_text(pyarrow: Any, file: Any, group: int, columns: Sequence[str]) -> int:
+    """Return the bytes of the largest text in the dictionaries of flat columns; ``file`` reads these as dictionaries.
+
+    A group says how many bytes it holds, and not that each of a million rows means the same five million of them. All rows cannot be
+    read as dictionaries: a column with more texts than its dictionary takes would gather all of them.
+    """
+    return max((_longest_of(pyarrow, file, group, column) for column in columns), default=0)
+
+
+def _longest_of(pyarrow: Any, file: Any, group: int, column: str) -> int:
+    """Look at rows until one has a value, since the dictionary comes with the first."""
+    sizes: Iterator[int] = (
+        _largest(pyarrow, batch.column(0)) for batch in file.iter_batches(batch_size=_ROWS, row_groups=[group], columns=[column])
+    )
+    return next(filter(None, sizes), 0)
 
 
 class Pieces:
@@ -88,6 +121,14 @@ def _chunks(metadata: Any) -> Iterator[tuple[Any, Any]]:
         group = metadata.row_group(number)
         for place in range(group.num_columns):
             yield group, group.column(place)
+
+
+def _largest(pyarrow: Any, array: Any) -> int:
+    if pyarrow.types.is_dictionary(array.type):
+        return int(pyarrow.compute.max(pyarrow.compute.binary_length(array.dictionary)).as_py() or 0)
+    if pyarrow.types.is_struct(array.type):
+        return max((_largest(pyarrow, child) for child in array.flatten()), default=0)
+    return 0
 
 
 def _sizes(pyarrow: Any, array: Any) -> Any:

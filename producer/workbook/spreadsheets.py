@@ -41,7 +41,7 @@ SPARSE_CELLS = 8_000_000
 #: Bytes that it takes for a cell of the grid, and for one that holds something, beside its text.
 _GRID_CELL, _FILLED_CELL = 32, 40
 #: Bytes that a sheet may take: a small file so many; a larger one so many times its size, up to so many.
-SHEET_BYTES, _TIMES, _MOST_BYTES = 704 << 20, 16, 3 << 29
+SHEET_BYTES, _TIMES, _MOST_BYTES = 704 << 20, 16, 4 << 30
 #: Bytes of text that many cells share, each of which gets its own, that need no counting.
 _HARMLESS = 64 << 20
 _MAX_ROWS, _MAX_COLUMNS = 1_048_576, 16_384

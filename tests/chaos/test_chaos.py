@@ -174,6 +174,9 @@ def test_a_server_that_is_killed_and_comes_back_costs_no_finished_row(world: Wor
     figures = world.figures(f"5 kill -9 of the server, {outage} s", book, texts, 1, ended_meanwhile=ended_meanwhile)
     assert_nothing_is_missing(figures)
     assert ended_meanwhile > 0, "the fault hit nobody"
+    for worker in world.workers:
+        assert "results cannot be stored and wait" in worker.said()
+        assert worker.said().count("Traceback") < 8, "a thousand rows in flight must not fill the disk with their tracebacks"
     assert figures.finished_rows_generated_again == 0
 
 

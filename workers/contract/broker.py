@@ -1,12 +1,13 @@
 """How rows travel: the Celery apps, every Celery and Redis option with its reason, and the names of queues, tasks and keys."""
 
+import os
 import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 import redis
 from celery import Celery
@@ -55,25 +56,37 @@ class BrokerSettings(BaseSettings):
 
     def url(self) -> str:
         """Return the full URL, password included: for connecting only, never for printing."""
-        url = self.broker.get_secret_value()
-        password = self._password()
-        if not password:
-            return url
-        parts = urlsplit(url)
-        user = f"{parts.username or ''}:{quote(password, safe='')}"
-        return urlunsplit(parts._replace(netloc=f"{user}@{parts.netloc.rpartition('@')[2]}"))
+        parts = urlsplit(self.broker.get_secret_value())
+        if parts.scheme == "rediss" and "ssl_cert_reqs=" not in parts.query:  # what redis-py takes for granted, and Celery wants to read
+            parts = parts._replace(query="&".join(filter(None, ["ssl_cert_reqs=required", parts.query])))
+        if password := self._password():
+            user = f"{parts.username or ''}:{quote(password, safe='')}"
+            parts = parts._replace(netloc=f"{user}@{parts.netloc.rpartition('@')[2]}")
+        return urlunsplit(parts)
 
     def masked(self) -> str:
         """Return the URL as it may be shown."""
         return mask(self.broker.get_secret_value())
 
-    def _password(self) -> str:
+    def password_source(self) -> str:
+        """Return where the password is from that counts, for who is to mend it; empty without one."""
         if self.broker_password_file is not None:
-            try:
-                return self.broker_password_file.read_text().strip()
-            except OSError as error:
-                raise BrokerError(f"cannot read the broker's password file {self.broker_password_file}: {error.strerror}") from error
-        return self.broker_password.get_secret_value() if self.broker_password else ""
+            return f"KOTAE_BROKER_PASSWORD_FILE ({self.broker_password_file})"
+        if self.broker_password is not None and self.broker_password.get_secret_value():
+            return "KOTAE_BROKER_PASSWORD"
+        return "the URL" if urlsplit(self.broker.get_secret_value()).password else ""
+
+    def _password(self) -> str:
+        if self.broker_password_file is None:
+            return self.broker_password.get_secret_value() if self.broker_password else ""
+        try:
+            password = self.broker_password_file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise BrokerError(f"cannot read the broker's password file {self.broker_password_file}: {reason}") from error
+        if not password:
+            raise BrokerError(f"the broker's password file {self.broker_password_file} is empty")
+        return password
 
 
 def mask(url: str) -> str:
@@ -199,11 +212,13 @@ def connect(settings: BrokerSettings, *, patient: bool = False) -> "redis.Redis"
         try:
             with redis.Redis.from_url(settings.url(), **options) as first:
                 first.ping()
+        except TypeError as error:
+            raise BrokerError(f"the broker's URL has an option that there is not: {str(error).rpartition(' ')[2]}") from error
         except redis.exceptions.ConnectionError as error:  # to who does not speak TLS, a server that does only hangs up
             url = settings.url()
             if url.startswith("rediss:") or isinstance(error, redis.exceptions.AuthenticationError) or not speaks_tls(url):
                 raise
-            how = "write rediss://.../0?ssl_cert_reqs=required&ssl_ca_certs=FILE"
+            how = "write rediss://.../0?ssl_ca_certs=FILE"
             raise BrokerUnreachable(f"the broker at {settings.masked()} speaks TLS: {how}") from error
         if not patient:
             client: redis.Redis = redis.Redis.from_url(settings.url(), **options)
@@ -229,7 +244,9 @@ def explaining(settings: BrokerSettings) -> Iterator[None]:
     try:
         yield
     except redis.exceptions.AuthenticationError as error:
-        raise BrokerError(f"the broker at {settings.masked()} refused the password: check KOTAE_BROKER_PASSWORD or the URL") from error
+        source = settings.password_source()
+        how = f"refused the password of {source}" if source else "wants a password: give it in KOTAE_BROKER_PASSWORD or a file"
+        raise BrokerError(f"the broker at {settings.masked()} {how}") from error
     except redis.exceptions.NoPermissionError as error:
         raise BrokerError(f"the broker at {settings.masked()} does not allow this user what Kotae needs: {error}") from error
     except redis.exceptions.OutOfMemoryError as error:
@@ -251,12 +268,20 @@ def broker_settings(url: str | None = None) -> BrokerSettings:
         parts = urlsplit(settings.broker.get_secret_value())
         if parts.scheme.startswith("redis") and not parts.path.strip("/").isdigit() and parts.path.strip("/"):
             raise ValueError("no such database")
+        _check_files(parts.query)
         return settings
     except ValidationError as error:
         fields = ", ".join(f"KOTAE_{'.'.join(map(str, e['loc'])).upper()}" for e in error.errors())
         raise BrokerError(f"the broker's settings cannot be read: check {fields}") from error
     except ValueError as error:
         raise BrokerError("the broker's URL cannot be read: write it as redis://host:port/db") from error
+
+
+def _check_files(query: str) -> None:
+    """Name a file of a URL's options that is not there: redis-py only says that some file is not."""
+    for name, value in parse_qsl(query):
+        if name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile") and not os.access(value, os.R_OK):
+            raise BrokerError(f"the broker's URL says {name}={value}, and that file cannot be read")
 
 
 # The two Celery apps.
@@ -277,6 +302,7 @@ def worker_config(settings: BrokerSettings, served_name: str, *, events: bool = 
     url = settings.url()
     return _common() | {
         "broker_url": url,
+        "broker_use_ssl": _tls_options(url),
         "worker_consumer": "workers.consumer:Consumer",  # lets events gather
         "result_backend": f"{PATIENT_BACKEND}+{url}",
         "task_queues": celery_queues(served_name),
@@ -301,6 +327,13 @@ def worker_config(settings: BrokerSettings, served_name: str, *, events: bool = 
         "broker_connection_max_retries": None,  # a worker outlives any restart of Redis
         "task_track_started": False,  # a write per row that nobody reads
     }
+
+
+def _tls_options(url: str) -> dict[str, str] | bool:
+    """Return the options of TLS in a URL once more: Celery reads them there, Flower's page of queues only by themselves."""
+    parts = urlsplit(url)
+    options = {name: value for name, value in parse_qsl(parts.query) if name.startswith("ssl_")}
+    return options if parts.scheme == "rediss" else False
 
 
 def celery_queues(served_name: str) -> list[Queue]:

@@ -32,7 +32,8 @@ def run_command_line(cli: typer.Typer, program: str) -> int:
         complain(program, str(error))
     except _UsageError as error:
         if type(error).__name__ != "NoArgsIsHelpError":
-            complain(program, f"{error.format_message()} (see {program} --help)")  # type: ignore[attr-defined]
+            said = error.format_message().replace("Value error, ", "")  # type: ignore[attr-defined]  # pydantic's words through Typer
+            complain(program, f"{said} (see {program} --help)")
     return EXIT_USER_ERROR
 
 

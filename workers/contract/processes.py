@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 from typing import IO, TypeAlias
+from urllib.parse import quote
 
 Target: TypeAlias = int | IO[bytes] | None
 
@@ -17,6 +19,9 @@ Target: TypeAlias = int | IO[bytes] | None
 EXIT_WITH_PARENT = "KOTAE_EXIT_WITH_PARENT"
 #: Seconds to end decently once the parent is gone.
 _GRACE = 10.0
+#: Settings that name a file, and options of a broker's URL that do.
+_FILES, _URL = ("KOTAE_BROKER_PASSWORD_FILE", "OPENAI_API_KEY_FILE"), "KOTAE_BROKER"
+_FILES_IN_URL = re.compile(r"(ssl_(?:ca_certs|certfile|keyfile)=)([^&/][^&]*)")
 #: Where our packages are.
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,7 +43,7 @@ def start_child(
     path = [*([] if installed else [str(_ROOT)]), *filter(None, [env.get("PYTHONPATH")])]
     return subprocess.Popen(
         [sys.executable, "-P", "-m", *module],
-        env=env | {EXIT_WITH_PARENT: "1", "PYTHONPATH": os.pathsep.join(path)},
+        env=env | _with_absolute_paths(env) | {EXIT_WITH_PARENT: "1", "PYTHONPATH": os.pathsep.join(path)},
         stdin=subprocess.PIPE,
         stdout=stdout,
         stderr=stderr,
@@ -46,6 +51,13 @@ def start_child(
         start_new_session=True,
         cwd=_ROOT,  # Celery puts it on the path
     )
+
+
+def _with_absolute_paths(env: dict[str, str]) -> dict[str, str]:
+    """Return the settings that name files relative to our folder, which is not the child's, with their whole paths."""
+    here = quote(f"{os.getcwd()}/")
+    paths = {name: os.path.abspath(env[name]) for name in _FILES if env.get(name)}
+    return paths | ({_URL: _FILES_IN_URL.sub(rf"\g<1>{here}\g<2>", env[_URL])} if _URL in env else {})
 
 
 def stop_child(child: "subprocess.Popen[bytes]", grace: float) -> None:

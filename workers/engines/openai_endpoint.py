@@ -39,13 +39,14 @@ class Endpoint:
             if error.status_code in (401, 403, 429):
                 raise
             return
-        by_name = {card.id: card for card in cards}
+        by_name = {card.id: card for card in cards if isinstance(getattr(card, "id", None), str)}
         for wanted in (model, *adapters):
             if by_name and wanted not in by_name:
                 raise UserError(f"no model {wanted} at {self._base_url}; {_listed(wanted, list(by_name))}")
         card = by_name.get(model)
         self.is_vllm = getattr(card, "owned_by", "") == "vllm"
-        self.max_model_len = getattr(card, "max_model_len", None)
+        length = getattr(card, "max_model_len", None)
+        self.max_model_len = length if isinstance(length, int) and length > 0 else None
         if self.is_vllm:
             said = await self._at_root("GET", "/version")
             self.version = str(said.get("version", ""))

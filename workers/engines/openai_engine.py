@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from itertools import count
 
 import openai
-from openai.types.chat import ChatCompletion
 
 from workers.contract.errors import EngineError, Rejected, UserError
 from workers.contract.messages import ChatMessage, ModelIdentity, ReplyFormat, Sampling
@@ -20,7 +19,8 @@ from . import Generation, Sample, canary
 from .openai_endpoint import Endpoint
 from .openai_errors import TROUBLE, NoReply, at_start, names_max_tokens, passes, retry_after, wants_quiet
 from .openai_patience import DELAYS, Patience
-from .openai_requests import Reply, endpoint_args, host_of, reply_of, request_of
+from .openai_replies import Reply, reply_of
+from .openai_requests import endpoint_args, host_of, request_of
 
 #: How often the first question is asked again, and seconds for each time: a large model that is far away takes long.
 _START_TRIES, _START_SECONDS = 4, 120.0
@@ -115,11 +115,12 @@ class OpenAIEngine:
             request[self._max_tokens] = request.pop("max_tokens")
         # vLLM logs a row under this name, and wants one of its own for each time that it is asked
         headers = {"X-Request-Id": f"{request_id}-{next(self._numbers)}"}
-        reply = await self._client.chat.completions.create(model=model, extra_headers=headers, **request)
-        if not isinstance(reply, ChatCompletion) or not reply.choices:
-            problem = getattr(reply, "error", None)
-            raise NoReply(f"a reply without choices{f': {problem}' if problem else ''}")
-        return reply_of(reply)
+        response = await self._client.chat.completions.with_raw_response.create(model=model, extra_headers=headers, **request)
+        try:
+            return reply_of(response.http_response.content)
+        except NoReply as error:
+            error.request = response.http_request
+            raise
 
     async def _look_around(self) -> ModelIdentity:
         """Find out what answers, and whether it does. Raises UserError."""

@@ -3,6 +3,7 @@
 import math
 import time
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import openai
 
@@ -18,6 +19,9 @@ _MOST_SAID = 300
 
 class NoReply(ValueError):
     """Raised for a reply that came well, and is none."""
+
+    #: What it is the reply to, as the client knows it.
+    request: Any = None
 
 
 def wants_quiet(error: Exception) -> bool:
@@ -49,21 +53,26 @@ def retry_after(error: Exception) -> float | None:
 
 def said(error: Exception) -> str:
     """Return what the endpoint says, or why nothing came, on one line. Our key is not in it, should the endpoint have repeated it."""
-    line = _said(error)
-    key = error.request.headers.get("authorization", "").removeprefix("Bearer ") if isinstance(error, openai.APIError) else ""
-    return line.replace(key, "***") if key else line
+    line = " ".join(_said(error).split())
+    request = getattr(error, "request", None)
+    key = request.headers.get("authorization", "").removeprefix("Bearer ") if request is not None else ""
+    line = line.replace(key, "***") if key else line
+    return line if len(line) <= _MOST_SAID else f"{line[:_MOST_SAID]}…"
 
 
 def _said(error: Exception) -> str:
     if isinstance(error, openai.APIStatusError):
         body = error.body
-        text = str(body.get("message") or body.get("detail") or error.message) if isinstance(body, dict) else error.message
-        return f"{error.status_code}: {_line(text)}"
+        if isinstance(body, dict):
+            text = str(body.get("message") or body.get("detail") or error.message)
+        else:  # a page of HTML is nothing to repeat
+            text = body if isinstance(body, str) and body and not body.lstrip().startswith("<") else error.message
+        return f"{error.status_code}: {text}"
     if isinstance(error, openai.APITimeoutError):
         return "no reply in time"
     if isinstance(error, openai.APIConnectionError):
-        return f"no connection ({_line(str(error.__cause__ or error)) or type(error.__cause__).__name__})"
-    return _line(str(error)) if isinstance(error, NoReply) else f"its reply is no JSON ({type(error).__name__})"
+        return f"no connection ({str(error.__cause__ or error) or type(error.__cause__).__name__})"
+    return str(error) if isinstance(error, NoReply) else f"its reply is no JSON ({type(error).__name__})"
 
 
 def as_engine_error(error: Exception, host: str) -> EngineError:
@@ -104,8 +113,3 @@ def names_max_tokens(error: Exception) -> bool:
 
 def _status(error: Exception) -> int | None:
     return error.status_code if isinstance(error, openai.APIStatusError) else None
-
-
-def _line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _MOST_SAID else f"{line[:_MOST_SAID]}…"

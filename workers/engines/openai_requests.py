@@ -1,7 +1,7 @@
-"""What an OpenAI-compatible endpoint is asked for a row, and how its reply reads. Pure: the client stays in ``openai_engine``."""
+"""What an OpenAI-compatible endpoint is asked for a row. Pure: the client stays in ``openai_engine``."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -9,7 +9,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from workers.contract.errors import Rejected, UserError
 from workers.contract.messages import ChatMessage, Sampling
 
-from . import Sample
 from .structural_tag import structural_tag
 
 #: Fields of Sampling that OpenAI's API has not, as vLLM calls them, with the values that change nothing.
@@ -44,13 +43,6 @@ class EndpointArgs(BaseModel):
     omit: Annotated[tuple[str, ...], AfterValidator(_omittable)] = ()
     #: Sent with every request as it is: ``{"reasoning_effort": "high"}``.
     extra_body: dict[str, Any] = Field(default_factory=dict)
-
-
-class Reply(NamedTuple):
-    """What a request came to."""
-
-    samples: tuple[Sample, ...]
-    prompt_tokens: int
 
 
 def endpoint_args(given: Mapping[str, Any]) -> EndpointArgs:
@@ -107,39 +99,3 @@ def request_of(messages: Sequence[ChatMessage], sampling: Sampling, args: Endpoi
     extra |= args.extra_body
     fields = {name: value for name, value in fields.items() if value is not None and name not in args.omit}
     return fields | ({"extra_body": extra} if extra else {})
-
-
-def reply_of(reply: Any) -> Reply:
-    """Read a ``ChatCompletion`` that has choices. Tokens are as the endpoint counts them, of its reasoning too."""
-    choices = sorted(reply.choices, key=lambda choice: choice.index or 0)
-    parts = [(_reasoning(choice.message), _content(choice.message)) for choice in choices]
-    counts = [len(ids) if (ids := getattr(choice, "token_ids", None)) else 0 for choice in choices]
-    usage = reply.usage
-    if not all(counts):
-        counts = _shared_out((usage.completion_tokens or 0) if usage else 0, [len(reasoning) + len(text) for reasoning, text in parts])
-    samples = tuple(
-        Sample(text, tuple(range(count)), choice.finish_reason or "stop", reasoning)
-        for choice, (reasoning, text), count in zip(choices, parts, counts, strict=True)
-    )
-    return Reply(samples, (usage.prompt_tokens or 0) if usage else 0)
-
-
-def _reasoning(message: Any) -> str:
-    """Return what the endpoint gives apart from the reply: ``reasoning_content``, or ``reasoning`` as vLLM and others call it by now."""
-    found = (getattr(message, name, None) for name in ("reasoning_content", "reasoning"))
-    return next((text for text in found if isinstance(text, str) and text), "")
-
-
-def _content(message: Any) -> str:
-    text = message.content or getattr(message, "refusal", None)
-    return text if isinstance(text, str) else ""
-
-
-def _shared_out(tokens: int, lengths: Sequence[int]) -> list[int]:
-    """Share tokens out over texts by their lengths; the sum stays exact."""
-    whole, shares, given = sum(lengths) or 1, [], 0
-    for k in range(1, len(lengths) + 1):
-        until = tokens if k == len(lengths) else tokens * sum(lengths[:k]) // whole
-        shares.append(until - given)
-        given = until
-    return shares

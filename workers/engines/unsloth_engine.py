@@ -12,7 +12,7 @@ from workers.settings import WorkerSettings
 
 from .adapters import max_lora_rank
 from .gpu_room import check_gpu_room
-from .vllm_server import Loader
+from .vllm_messages import Loader
 from .vllm_sync import SyncVLLMEngine
 
 #: As the reference program loads its model; and rows in the batch, which Unsloth would otherwise choose by the memory.

@@ -23,8 +23,8 @@ from workers.settings import WorkerSettings
 from . import Generation, canary
 from .adapters import check_adapter
 from .demo_model import DEMO, demo_model_path
+from .vllm_messages import Loaded, Reply
 from .vllm_requests import as_engine_error, can_enforce_formats, first_line, sampling_params
-from .vllm_server import Loaded, Reply
 
 _HELLO = ({"role": "user", "content": "Hello"},)
 

@@ -32,8 +32,8 @@ from .demo_model import DEMO
 from .gpu_room import check_gpu_room
 from .root_cause import ErrorLog
 from .vllm_base import VLLMFamily, check_engine_args
+from .vllm_messages import Loaded, Reply
 from .vllm_requests import first_line, loaded, reply_of
-from .vllm_server import Loaded, Reply
 
 #: AsyncLLM's silent defaults, 128 sequences and 2,048 batched tokens, cost 20-24 % on an H200.
 _GPU_DEFAULTS: dict[str, Any] = {"max_num_seqs": 1024, "max_num_batched_tokens": 16384}

@@ -14,7 +14,8 @@ from vllm import SamplingParams
 
 from workers.contract.errors import EngineDead, EngineError, UserError
 
-from .vllm_server import Abort, Adapter, Loaded, Loader, Reply, Report, Request, serve
+from .vllm_messages import Abort, Adapter, Loaded, Loader, Reply, Report, Request
+from .vllm_server import serve
 
 #: Seconds in which the process must end once nothing is asked of it any more.
 _GRACE = 20.0

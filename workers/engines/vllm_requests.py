@@ -13,7 +13,7 @@ from workers.contract.messages import Sampling
 
 from . import Sample
 from .structural_tag import structural_tag
-from .vllm_server import Loaded, Reply
+from .vllm_messages import Loaded, Reply
 
 
 def sampling_params(sampling: Sampling, max_tokens: int) -> SamplingParams:

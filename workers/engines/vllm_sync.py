@@ -8,8 +8,8 @@ from vllm import SamplingParams
 from workers.contract.errors import EngineDead
 
 from .vllm_base import VLLMFamily
+from .vllm_messages import Loaded, Loader, Reply
 from .vllm_process import EngineProcess
-from .vllm_server import Loaded, Loader, Reply
 
 
 class SyncVLLMEngine(VLLMFamily):

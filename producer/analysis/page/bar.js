@@ -26,7 +26,7 @@ class TopBar {
     const { data, view } = this;
     const { best, ties, judged } = view.judgements.totals();
     this.names.replaceChildren(...(view.blind
-      ? [make("span", { class: "veiled" }, count(data.sources.length, "source"), ", names hidden")]
+      ? [make("span", { class: "veiled" }, view.veiledNames())]
       : data.sources.map(({ label, name }, i) => make("span", { class: `name side-${i % 6}`, title: name, dir: "auto" }, visible(label)))));
     this.done.textContent = `${number.format(judged)} of ${number.format(data.length)} judged`;
     this.track.replaceChildren(...(view.blind
@@ -54,12 +54,14 @@ class SideBar {
     });
     this.count = make("p", { class: "count", role: "status" });
     this.judged = make("select", { "aria-label": "Judgement", onchange: () => finding.change({ judged: this.judged.value }) });
+    leaving(this.judged);
     this.columns = data.index.filters.map((filter) => this.column(filter));
+    this.telling = this.columns.filter((_, i) => data.veiled.includes(data.index.filters[i].column));
     this.element = make("aside", { class: "aside-bar" },
       make("div", { class: "filters" },
         this.search,
         make("div", { class: "selects" }, this.outcome(), this.judged, this.order()),
-        this.columns.length ? make("details", { class: "columns", open: this.columns.length <= 4 }, make("summary", {}, "Columns"), make("div", { class: "selects" }, ...this.columns)) : null,
+        this.columns.length ? make("details", { class: "columns", open: this.columns.length <= 4 && window.innerWidth > 820 }, make("summary", {}, "Columns"), make("div", { class: "selects" }, ...this.columns)) : null,
         this.count,
       ),
       view.list.element,
@@ -96,7 +98,15 @@ class SideBar {
       select.classList.toggle("set", select.value !== "");
       this.view.finding.change({ columns });
     });
-    return select;
+    return leaving(select);
+  }
+
+  /** Hide a column that tells of one source's reply, and list by it no more. */
+  veil(select, blind) {
+    select.hidden = blind;
+    if (!blind || select.value === "") return;
+    select.value = "";
+    select.dispatchEvent(new Event("change"));
   }
 
   select(label, options, changes) {
@@ -106,12 +116,13 @@ class SideBar {
       select.classList.toggle("set", select.value !== first.value);
       this.view.finding.change(changes(select.value));
     });
-    return select;
+    return leaving(select);
   }
 
   draw() {
     const { finding, blind } = this.view;
     const { places, progress } = finding;
+    for (const select of this.telling) this.veil(select, blind);
     const searching = progress < 1 ? ` · searched ${percent(progress)}` : "";
     this.count.textContent = (places.length === this.data.length ? count(places.length, "question") : `${number.format(places.length)} of ${count(this.data.length, "question")}`) + searching;
     // Who won tells who is who
@@ -161,6 +172,15 @@ class VerdictBar {
     return make("button", { class: `choice ${className}`, "aria-pressed": String(pressed), title, onclick: () => this.view.choose(digit) },
       make("kbd", {}, String(digit)), make("span", { class: "name", dir: "auto" }, name), what ? make("span", { class: "what" }, what) : null);
   }
+}
+
+/** Give the keys back to the page after a choice with the mouse; who chooses with the keyboard is not done yet. */
+function leaving(select) {
+  let pointed = false;
+  select.addEventListener("pointerdown", () => { pointed = true; });
+  select.addEventListener("keydown", () => { pointed = false; });
+  select.addEventListener("change", () => { if (pointed) select.blur(); });
+  return select;
 }
 
 const option = (value, name) => make("option", { value: String(value) }, name);

@@ -2,6 +2,12 @@
 
 const VERDICTS = ["better", "tie", null];
 
+/** A time as it is compared with others: one that is none, or still to come, is older than all. */
+function moment(given) {
+  const time = Date.parse(given);
+  return time <= Date.now() + 86400000 ? new Date(time).toISOString() : "";
+}
+
 class Judgements {
   constructor(data, embedded) {
     this.data = data;
@@ -85,7 +91,7 @@ class Judgements {
     const best = verdict === "better" ? given.best : null;
     const known = verdict !== "better" || (Number.isInteger(best) && best >= 0 && best < this.data.sources.length);
     if (!VERDICTS.includes(verdict) || !known) return null;
-    return { verdict, best, note: String(given.note ?? ""), blind: Boolean(given.blind), judged_at: String(given.judged_at ?? "") };
+    return { verdict, best, note: String(given.note ?? ""), blind: Boolean(given.blind), judged_at: moment(given.judged_at) };
   }
 
   pairs() {
@@ -112,7 +118,7 @@ class Judgements {
     if (!value || value.format !== "kotae-judgements" || !Array.isArray(value.judgements)) throw new Error("This is no file of judgements that this page, or another one, has exported.");
     if (value.version !== 1) throw new Error(`These judgements are of version ${value.version}; this page knows version 1.`);
     const { digests } = this.data.index;
-    const same = value.judgements.filter((one) => one && digests[one.place] === one.digest);
+    const same = value.judgements.filter((one) => one && typeof one.digest === "string" && digests[one.place] === one.digest);
     const taken = this.take(same.map((one) => [one.place, one]));
     this.write();
     this.tell();

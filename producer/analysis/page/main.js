@@ -4,6 +4,7 @@ class View {
   constructor(data, judgements, pristine) {
     Object.assign(this, { data, judgements, pristine });
     this.place = null;
+    this.title = document.title;
     this.blind = remembered("blind", false);
     this.goingOn = remembered("goingOn", false);
     this.unfolded = false;
@@ -20,11 +21,21 @@ class View {
     this.finding.watchers.push(() => this.found());
   }
 
+  /** The name of the tab: those of the sources, unless they are hidden. */
+  draw() {
+    document.title = this.blind ? this.veiledNames() : this.title;
+    this.topBar.draw();
+  }
+
+  veiledNames() {
+    return `${count(this.data.sources.length, "source")}, names hidden`;
+  }
+
   async open() {
     const app = document.getElementById("app");
     app.replaceChildren(this.topBar.element, this.sideBar.element, this.question.element, this.verdictBar.element, this.told, this.help.dialog);
     document.body.classList.add("opened");
-    this.topBar.draw();
+    this.draw();
     await this.finding.find();
     this.go(this.placeInAddress() ?? this.finding.places[0] ?? null);
     window.addEventListener("hashchange", () => { const place = this.placeInAddress(); if (place !== null) this.go(place); });
@@ -124,7 +135,7 @@ class View {
   setBlind(blind) {
     this.blind = blind;
     remember("blind", blind);
-    this.topBar.draw();
+    this.draw();
     this.sideBar.draw();
     this.list.draw();
     this.verdictBar.draw();

@@ -28,7 +28,8 @@ class QuestionView {
   head(row, place) {
     const key = this.data.index.keys && this.data.index.keys[place];
     const label = key ? `${this.data.join} ${key}` : `Row ${this.data.rowNumber(place)}`;
-    const cells = this.data.columns.map((header, i) => [header, row.cells[i]]).filter(([, text]) => text !== "");
+    const veiled = this.view.blind ? this.data.veiled : [];
+    const cells = this.data.columns.map((header, i) => [header, row.cells[i]]).filter(([, text], i) => text !== "" && !veiled.includes(i));
     return make("header", { class: "asked" },
       make("p", { class: "where" }, label),
       row.question.trim() ? textBlock(row.question, true) : make("p", { class: "aside" }, "This row has no question."),
@@ -44,7 +45,7 @@ class QuestionView {
     const replies = given ? given.replies : [];
     const card = make("section", { class: `side ${this.view.sideClass(side, position)}${state}`, "data-position": position + 1 });
     const body = make("div", { class: "reply" });
-    const tabs = replies.length > 1 ? this.samples(replies, body) : null;
+    const tabs = replies.length > 1 && !this.view.blind ? this.samples(given, body) : null;
     card.append(
       make("header", {},
         make("h2", { dir: "auto" }, make("kbd", {}, String(position + 1)), make("span", { class: "name" }, this.view.label(side, position)), state ? make("span", { class: "verdict" }, VERDICT_NAMES[state.trim()]) : null),
@@ -55,11 +56,18 @@ class QuestionView {
       body,
     );
     if (replies.length) body.replaceChildren(...this.reply(replies[0]));
-    else body.append(make("p", { class: "missing" }, missingText(given, outcome)));
+    else body.append(make("p", { class: "missing" }, this.missing(given, outcome)));
     return card;
   }
 
-  samples(replies, body) {
+  /** What stands where no reply is; an error may name the model. */
+  missing(given, outcome) {
+    if (!given) return "Missing: this source has no such question.";
+    if (given.error && !this.view.blind) return visible(given.error);
+    return outcome === "missing" ? "Missing: there is no reply to this question." : `No reply: ${outcomeName(outcome)}.`;
+  }
+
+  samples({ replies, majority }, body) {
     const buttons = replies.map((reply, i) => make("button", {
       "aria-pressed": String(i === 0),
       onclick: () => {
@@ -67,14 +75,15 @@ class QuestionView {
         body.replaceChildren(...this.reply(reply));
       },
     }, String(i + 1)));
-    return make("p", { class: "samples" }, "Sample ", ...buttons);
+    const voted = majority && make("span", { class: "voted" }, `${majority.votes} of ${majority.of} say what sample ${majority.sample} does`);
+    return make("p", { class: "samples" }, "Sample ", ...buttons, voted);
   }
 
   reply(reply) {
     const parts = [];
     if (reply.reasoning.trim()) parts.push(this.folded("Reasoning", reply.reasoning, this.view.unfolded));
     parts.push(reply.answer.trim() ? textBlock(reply.answer, this.view.plain) : make("p", { class: "missing" }, "The answer is empty."));
-    if (reply.raw) parts.push(this.folded("Whole reply, as it came", reply.raw, false, true));
+    if (reply.raw && !this.view.blind) parts.push(this.folded("Whole reply, as it came", reply.raw, false, true));
     return parts;
   }
 
@@ -96,7 +105,7 @@ class QuestionView {
     const [, , ofAnswer, ofReasoning, longest] = given.figures;
     const { tokens } = given.replies[0];
     return [
-      tokens ? make("span", {}, count(tokens, "token")) : null,
+      tokens && !this.view.blind ? make("span", {}, count(tokens, "token")) : null,
       repeats("answer", ofAnswer, longest),
       repeats("reasoning", ofReasoning, longest),
     ].filter(Boolean);
@@ -133,12 +142,6 @@ function repeats(what, share, longest) {
   if (share < 0.05) return null;
   const title = `${percent(share)} of the ${what} repeats what it has said before; the longest span that is said twice has ${count(longest, "character")}`;
   return make("span", { class: share >= REPETITIVE ? "repeats much" : "repeats", title }, `↻ ${what} ${percent(share)}`);
-}
-
-function missingText(given, outcome) {
-  if (!given) return "Missing: this source has no such question.";
-  if (given.error) return visible(given.error);
-  return outcome === "missing" ? "Missing: there is no reply to this question." : `No reply: ${outcomeName(outcome)}.`;
 }
 
 /** Mark what is looked for, without touching the text. */

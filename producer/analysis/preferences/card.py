@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import producer.workbook.provenance as runs
 from producer.analysis.sources import ColumnSource, RunSource
+from producer.progress import counted
 
 from .columns import Column
 from .dropped import MEANING, Dropped
@@ -35,13 +36,13 @@ def card(out: Path, made: Made) -> str:
     parts = [
         _front_matter(out, made),
         f"# {out.stem}",
-        f"{_count(account.pairs, 'preference pair')} for ORPO, DPO and their relatives, made by Kotae of"
-        f" {_count(account.questions, 'question')} ({_count(account.rows, 'row')}): a prompt, a reply to learn and one to unlearn.",
+        f"{counted(account.pairs, 'preference pair')} for ORPO, DPO and their relatives, made by Kotae of"
+        f" {counted(account.questions, 'question')} ({counted(account.rows, 'row')}): a prompt, a reply to learn and one to unlearn.",
         "## How the pairs were chosen",
         f"Rule: {_cell(made.rule)}.",
         _table(["setting", "value"], list(made.settings.items())),
         "## What gave no pair",
-        f"Of {_count(account.questions, 'question')}, {account.questions - account.pairs:,} gave none; each is counted once.",
+        f"Of {counted(account.questions, 'question')}, {account.questions - account.pairs:,} gave none; each is counted once.",
         _table(["reason", "questions", "meaning"], [(reason, f"{account.dropped[reason]:,}", MEANING[reason]) for reason in Dropped]),
         "## Columns",
         f"The {made.pair_format} preference format of TRL. " + _LOADING[made.pair_format],
@@ -92,7 +93,3 @@ def _cell(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     text = text.encode("utf-8", "replace").decode().replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
     return text.replace("\r\n", "\n").replace("\r", "\n").strip("\n").replace("\n", "<br>")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -5,10 +5,10 @@ from array import array
 from collections.abc import Sequence
 from math import isfinite, nan
 
-from producer.analysis.comparing import Joined
 from producer.analysis.gold import Match, is_right
-from producer.analysis.sources import ColumnSource, RunSource, column_of
-from producer.workbook.cells import Cell, CellError, as_text, tidy
+from producer.analysis.joining import Joined
+from producer.analysis.sources import ColumnSource, RunSource, column_of, text_of
+from producer.workbook.cells import Cell, CellError, as_text
 from workers.contract.errors import UserError
 
 from .candidates import Candidate
@@ -38,7 +38,7 @@ def _against_gold(first: RunSource | ColumnSource, header: str, match: Match) ->
     column = column_of(first.sheet, header)
 
     def right(joined: Joined, one: Candidate) -> bool | None:
-        return is_right(one.reply.answer, as_text(tidy(joined.cells[column])), match)
+        return is_right(one.reply.answer, text_of(joined.cells[column]), match)
 
     return right
 

@@ -21,6 +21,7 @@ class Dropped(StrEnum):
     PROMPTS_DIFFER = "different prompts"
     IDENTICAL = "identical"
     UNDECIDED = "undecided"
+    OUTDATED = "outdated judgement"
     TIE = "tie"
     TOO_LONG = "too long for a cell"
 
@@ -36,6 +37,7 @@ MEANING = {
     Dropped.PROMPTS_DIFFER: "the two runs asked the model something else",
     Dropped.IDENTICAL: "the replies are the same, white space and full-width forms aside",
     Dropped.UNDECIDED: "nothing says which is better: no judgement, no score, no gold answer",
+    Dropped.OUTDATED: "a reply is another one than when it was judged",
     Dropped.TIE: "the rule finds neither better",
     Dropped.TOO_LONG: "a text is longer than a cell of a workbook can be",
 }

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from typing import NamedTuple
 
-from producer.analysis.comparing import Joined, join
+from producer.analysis.joining import Joined, join
 from producer.analysis.replies import Row
 from producer.analysis.sources import ColumnSource, RunSource
 
@@ -21,7 +21,7 @@ class Asked(NamedTuple):
 
 
 def asked(sources: Sequence[RunSource | ColumnSource], column: str | None) -> Iterator[Asked]:
-    """Yield every question of the sources; see ``comparing.join``. Rows of one source that ask the same are one question."""
+    """Yield every question of the sources; see ``joining.join``. Rows of one source that ask the same are one question."""
     together = join(sources, column)
     if len(sources) > 1:
         return (Asked(place, one, list(enumerate(one.sides))) for place, one in enumerate(together))

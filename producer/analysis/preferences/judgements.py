@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from producer.analysis.comparing import Joined, same_question
+from producer.analysis.joining import Joined, digest_of, same_question, shown_digest
 from workers.contract.errors import UserError
 
 
@@ -25,10 +25,16 @@ class Judgement(_Read):
 
     place: int
     question: str
+    #: Of the question and the replies that were judged.
+    digest: str = ""
     verdict: Literal["better", "tie"] | None
     #: Index of the source that is better than every other one.
     best: int | None = None
     note: str = ""
+
+    def is_of(self, joined: Joined) -> bool:
+        """Say whether the replies are still those that were judged."""
+        return self.digest in ("", shown_digest(digest_of(joined)))
 
 
 class _Export(_Read):

@@ -8,6 +8,7 @@ from producer.analysis.sources import ColumnSource, RunSource, open_source
 from producer.desk import Desk
 from producer.manage import refuse_to_overwrite_the_source
 from producer.options import text_or_file
+from producer.progress import counted
 from producer.workbook.cells import Cell
 from workers.contract.errors import UserError
 from workers.contract.messages import ReplyFormat
@@ -82,13 +83,13 @@ def _cells(columns: Columns, found: Iterator[Pair], account: Account) -> Iterato
         hint = "; --reply-format plain writes answers alone" if account.dropped[Dropped.NO_REASONING] else ""
         if account.dropped[Dropped.MISSING] == account.rows:
             hint = "; a pair takes two replies to a question: name a second source, or a run with --samples"
-        raise UserError(f"no pair is left of {account.questions:,} questions: {account.reasons() or 'there is none'}{hint}")
+        raise UserError(f"no pair is left of {counted(account.questions, 'question')}: {account.reasons() or 'there is none'}{hint}")
 
 
 def _say(account: Account, rule: str, out: Path, desk: Desk) -> None:
-    rows = "" if account.rows == account.questions else f" ({account.rows:,} rows)"
+    rows = "" if account.rows == account.questions else f" ({counted(account.rows, 'row')})"
     desk.say(f"{rule}")
-    desk.say(f"{account.pairs:,} pairs of {account.questions:,} questions{rows}")
+    desk.say(f"{counted(account.pairs, 'pair')} of {counted(account.questions, 'question')}{rows}")
     if reasons := account.reasons():
         desk.say(f"no pair from {account.questions - account.pairs:,} of {account.questions:,}: {reasons}")
     desk.say(f"data set: {out}\ncard: {card_path(out)}")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from producer.analysis.comparing import Joined
+from producer.analysis.joining import Joined
 from producer.analysis.measures import repetition
 from workers.contract.messages import Outcome
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from math import isnan
 from typing import NamedTuple, Protocol
 
-from producer.analysis.comparing import Joined
+from producer.analysis.joining import Joined
 
 from .candidates import Candidate, one_of, usable
 from .dropped import Dropped
@@ -114,6 +114,8 @@ class ByJudgement:
             return pool
         if judgement is None or judgement.verdict is None:
             return Dropped.UNDECIDED
+        if not judgement.is_of(question.joined):
+            return Dropped.OUTDATED
         if judgement.best is None:
             return Dropped.TIE
         chosen = found[judgement.best]

@@ -1,6 +1,7 @@
 """What was asked of ``kotae pairs``, and whether it makes sense."""
 
 from collections.abc import Sequence
+from math import isfinite
 
 from workers.contract.errors import UserError
 
@@ -30,6 +31,8 @@ def rule_of(wanted: PairOptions, sources: Sequence[str]) -> By:
     for rule, there in given.items():
         if there and rule not in allowed:
             raise UserError(f"{needs[rule]} is of no use with --by {by}; leave one of them out")
+    if not isfinite(wanted.margin):
+        raise UserError("--margin takes a number")
     if wanted.margin and by is not By.SCORE:
         raise UserError("--margin goes with --score COLUMN")
     return by

@@ -1,10 +1,12 @@
 """Sources side by side: which rows of theirs are the same question."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from producer.workbook.cells import Cell, as_text, tidy
+from producer.progress import counted
+from producer.workbook.cells import Cell
 from producer.workbook.columns import normalised
 from producer.workbook.limits import cut_for_excel
 from producer.workbook.texts import Texts
@@ -12,7 +14,7 @@ from workers.contract.errors import UserError, WorkbookError
 from workers.contract.messages import Outcome
 
 from .replies import Reply, Row
-from .sources import Source
+from .sources import Source, text_of
 
 #: How many rows a refusal names.
 _NAMED = 5
@@ -28,6 +30,17 @@ class Joined(NamedTuple):
     cells: list[Cell]
     #: What the rows were joined by; empty where they were joined by their places.
     key: str = ""
+
+
+def digest_of(joined: Joined) -> bytes:
+    """Return what changes when the question or a reply to it does: what was judged, if it was."""
+    content = [joined.question, *([] if row is None else [(one.answer, one.reasoning) for one in row.replies] for row in joined.sides)]
+    return hashlib.sha256(json.dumps(content).encode()).digest()
+
+
+def shown_digest(digest: bytes) -> str:
+    """Return a digest as it stands in a page and in an export."""
+    return digest.hex()[:12]
 
 
 def join(sources: Sequence[Source], column: str | None = None) -> Iterator[Joined]:
@@ -68,12 +81,12 @@ def _check_places(first: Source, other: Source) -> None:
     differing = [row for row, (one, another) in pairs if not same_question(one, another)]
     if differing:
         raise UserError(
-            f"{first.name} and {other.name} do not ask the same questions in {_count(len(differing), 'row')}:"
+            f"{first.name} and {other.name} do not ask the same questions in {counted(len(differing), 'row')}:"
             f" {_rows(first, differing)} of the first; {_HINT}"
         )
     if len(ours) != len(theirs):
         raise UserError(
-            f"{first.name} has {_count(len(ours), 'row')} and {other.name} {len(theirs):,}; the questions differ from"
+            f"{first.name} has {counted(len(ours), 'row')} and {other.name} {len(theirs):,}; the questions differ from"
             f" row {first.sheet.shown_row(min(len(ours), len(theirs)))} on; {_HINT}"
         )
 
@@ -96,7 +109,7 @@ def _places(source: Source, column: str) -> dict[str, int]:
     twice: dict[str, list[int]] = {}
     without: list[int] = []
     for row, cell in enumerate(source.cells(column)):
-        key = _key(cell)
+        key = text_of(cell)
         if not key:
             without += [row] if questions[row].strip() else []
         elif key in found:
@@ -106,19 +119,15 @@ def _places(source: Source, column: str) -> dict[str, int]:
     if twice:
         named = "; ".join(f"{_short(key)} in {_rows(source, rows)}" for key, rows in list(twice.items())[:_NAMED])
         raise UserError(
-            f"{_count(len(twice), 'value')} of column {column!r} stand{'s' if len(twice) == 1 else ''} in several rows of"
+            f"{counted(len(twice), 'value')} of column {column!r} stand{'s' if len(twice) == 1 else ''} in several rows of"
             f" {source.name}: {named}; --join needs a column with a value of its own in every row"
         )
     if without:
         raise UserError(
-            f"{_count(len(without), 'question')} of {source.name} {'has' if len(without) == 1 else 'have'} nothing in column {column!r}:"
+            f"{counted(len(without), 'question')} of {source.name} {'has' if len(without) == 1 else 'have'} nothing in column {column!r}:"
             f" {_rows(source, without)}; --join needs a value in every row"
         )
     return found
-
-
-def _key(cell: Cell) -> str:
-    return as_text(tidy(cell)).strip()
 
 
 def _check_questions(column: str, one: tuple[Source, dict[str, int]], other: tuple[Source, dict[str, int]]) -> None:
@@ -130,7 +139,7 @@ def _check_questions(column: str, one: tuple[Source, dict[str, int]], other: tup
         named = ", ".join(f"{_short(key)} (row {one} of {first.name}, row {another} of {second.name})" for key, one, another in places)
         more = f" and {len(differing) - _NAMED:,} more" if len(differing) > _NAMED else ""
         raise UserError(
-            f"{_count(len(differing), 'value')} of column {column!r} {'has' if len(differing) == 1 else 'have'} different questions:"
+            f"{counted(len(differing), 'value')} of column {column!r} {'has' if len(differing) == 1 else 'have'} different questions:"
             f" {named}{more}; only answers to the same question can be compared"
         )
 
@@ -138,7 +147,7 @@ def _check_questions(column: str, one: tuple[Source, dict[str, int]], other: tup
 def _looked_up(sources: Sequence[Source], places: Sequence[dict[str, int]], column: str) -> Iterator[Joined]:
     shelves = [_Shelf(source) for source in sources[1:]]
     for cells, side in zip(sources[0].sheet.rows(), sources[0].rows(), strict=True):
-        key = _key(cells[_index(sources[0], column)])
+        key = text_of(cells[_index(sources[0], column)])
         others = (shelf.row(known.get(key)) for shelf, known in zip(shelves, places[1:], strict=True))
         yield Joined(side.question, (side, *others), cells, key)
     yield from _only_in_others(sources, places, shelves)
@@ -194,10 +203,6 @@ def _rows(source: Source, rows: Sequence[int]) -> str:
     named = ", ".join(str(source.sheet.shown_row(row)) for row in rows[:_NAMED])
     more = f" and {len(rows) - _NAMED:,} more" if len(rows) > _NAMED else ""
     return f"row{'' if len(rows) == 1 else 's'} {named}{more}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _short(text: str) -> str:

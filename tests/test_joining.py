@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from producer.analysis.comparing import Joined, join
+from producer.analysis.joining import Joined, join
 from producer.analysis.sources import open_source
 from workers.contract.errors import UserError
 from workers.contract.messages import Outcome

@@ -1,0 +1,46 @@
+"""How long a worker takes from its start until it takes rows: with nothing compiled before, then with what the first start left.
+
+python -m benchmarks.engine_start --model FOLDER --engine-arg 'load_format="dummy"'
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from producer.local import DEMO
+
+from .fleet import machine, parse_engine_args, say, start_fleet, today
+
+
+def main() -> None:
+    """Measure and print JSON lines."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--model", default=DEMO)
+    options.add_argument("--engine", default="vllm", choices=["vllm", "unsloth"])
+    options.add_argument("--engine-arg", action="append", default=[], help="KEY=JSON")
+    options.add_argument("--gpu", default="")
+    options.add_argument("--starts", type=int, default=3)
+    given = options.parse_args()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        start_fleet(Path(folder), given.model, given.engine, parse_engine_args(given.engine_arg)) as fleet,
+    ):
+        caches = {name: str(Path(folder) / name) for name in ("VLLM_CACHE_ROOT", "UNSLOTH_COMPILE_LOCATION", "TRITON_CACHE_DIR")}
+        for start in range(given.starts):
+            fleet.start_worker(given.gpu, **caches)
+            ready_after, identity = fleet.wait(), fleet.identity()
+            say(
+                benchmark="engine_start",
+                machine=machine(),
+                date=today(),
+                engine=identity.engine,
+                versions={"vllm": identity.engine_version, **identity.versions},
+                engine_args=identity.engine_args,
+                compiled_before=start > 0,
+                ready_after=ready_after,
+            )
+            fleet.stop_workers()
+
+
+if __name__ == "__main__":
+    main()
