@@ -28,7 +28,7 @@ from .corrections import Corrections
 from .formats import Format
 from .ods_xml import measure_ods
 from .package import Package
-from .package_xml import sheet_parts
+from .package_xml import refuse_large_lists, sheet_parts
 from .shared_texts import shared_text
 from .sheet_xml import Extent, measure
 from .strange_sheets import without_strange_sheets
@@ -69,6 +69,8 @@ class Workbook:
         if kind is not Format.XLS:
             package = Package(path)
             package.refuse_dishonest_parts()
+        if package is not None and kind is Format.XLSX:
+            refuse_large_lists(package)
         if package is not None and kind is Format.ODS:
             if "meta-inf/manifest.xml" in package.names() and b":encryption-data" in b"".join(package.chunks("meta-inf/manifest.xml")):
                 raise WorkbookError(f"{path} is protected with a password; save a copy without one")
