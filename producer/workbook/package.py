@@ -13,6 +13,8 @@ from workers.contract.errors import WorkbookError
 MAX_UNPACKED = 4 << 30
 LARGE, MAX_RATIO = 256 << 20, 200
 _CHUNK = 1 << 20
+#: Bytes of parts from which on a zip needs its long form.
+_LONG = 1 << 31
 _XML = (".xml", ".rels")
 #: How many texts a list of texts has, as it says itself.
 _ANNOUNCED = re.compile(rb"""<(?:\w+:)?sst\b[^>]*\suniqueCount\s*=\s*["']\s*([0-9]+)""")
@@ -70,10 +72,12 @@ class Package:
 
     def copy(self, path: Path, changes: Mapping[str, Callable[[bytes], bytes]]) -> None:
         """Write the package to another place, some of its parts changed. Raises WorkbookError."""
-        with zipfile.ZipFile(path, "w") as file:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
             for name, info in self._parts.items():
-                content = b"".join(self.chunks(name))
-                file.writestr(info.filename, changes[name](content) if name in changes else content)
+                chunks = [changes[name](b"".join(self.chunks(name)))] if name in changes else self.chunks(name)
+                with file.open(info.filename, "w", force_zip64=info.file_size > _LONG) as part:
+                    for chunk in chunks:
+                        part.write(chunk)
 
     def refuse_dishonest_parts(self) -> None:
         """Raise WorkbookError if a part of XML is larger than the directory says, defines entities, or has fewer texts than it says."""
