@@ -2,7 +2,7 @@
 
 import datetime
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ import openpyxl
 import pytest
 import xlsxwriter
 
+from producer.workbook.cells import Cell, CellError
 from producer.workbook.columns import find_question_column, normalised
+from producer.workbook.headers import find_header_row
 from producer.workbook.reading import as_text, read_sheet
 from tests.workbooks import save_workbook
 from workers.contract.errors import WorkbookError
@@ -168,6 +170,19 @@ def test_other_headers_may_stand_twice_or_be_missing(tmp_path: Path) -> None:
     sheet = read_sheet(path)
 
     assert [sheet.headers, *sheet.rows()] == rows
+
+
+def test_a_header_is_looked_for_in_the_first_rows_only() -> None:
+    """Below it a million empty rows may follow, or errors of a formula that is filled down."""
+    looked_at = []
+
+    def rows() -> Iterator[list[Cell]]:
+        for number in range(1000):
+            looked_at.append(number)
+            yield ["title"] if number == 3 else [CellError("#N/A"), ""]
+
+    assert find_header_row(rows()) == 3
+    assert len(looked_at) < 30
 
 
 def test_no_header_that_means_question_is_no_error_by_itself() -> None:

@@ -21,12 +21,12 @@ def find_header_row(rows: Iterable[Sequence[Cell]], wanted: str | None = None) -
     lonely: int | None = None
     widest = 0
     for i, row in enumerate(rows):
+        if first is not None and i >= first + _SEARCHED:
+            break
         filled = sum(is_filled(cell) for cell in row)
         if not filled:
             continue
         first = i if first is None else first
-        if i >= first + _SEARCHED:
-            break
         if any(isinstance(cell, str) and normalised(as_text(cell)) in names for cell in row):
             if filled > max(widest, 1):
                 return i

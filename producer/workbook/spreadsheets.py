@@ -146,7 +146,8 @@ def _rows(path: Path, kind: Format, sheet: CalamineSheet, corrected: Corrections
         for number, cells in enumerate(sheet.iter_rows()):
             row = margin + [convert(cell) for cell in cells]
             for column, cell in corrected.of_row(number) if anything_amiss else ():
-                row.extend([""] * (column + 1 - len(row)))
+                if column >= len(row):
+                    row.extend([""] * (column + 1 - len(row)))
                 row[column] = cell
             yield row
 
