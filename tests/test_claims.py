@@ -177,6 +177,7 @@ NO_WORDS = [
     ("No", "No idea."),
     ("no", "No problem! Yes."),
     ("true", "True or false?"),
+    ("yes", "Yes/No"),
     ("正しい", "正しいとは言えません。"),
     ("12π", "12"),
     ("2x", "2"),
