@@ -91,6 +91,7 @@ CLAIMS = [
     "Tom is {n} years older than Ann.",
     "So {n} of the {m} are left.",
     "That makes {n} out of {m}.",
+    "She pays 3 * 7 = ${n} for {m} glasses.",
     "兄は弟より{n}歳年上です。",
     "{n}ではないでしょうか。",
     "-> {n}",

@@ -74,7 +74,8 @@ _SYMBOL_AFTER = re.compile(
 _BY = r"(?:plus|minus|times|divided by|multiplied by|mod(?:ulo)?|choose|(?:less|more) than)"
 _OPERAND_BEFORE = re.compile(
     rf"[\w)\]%}}]\s*[+*×÷/·^]\s*$|\d\s+[-x]\s+$|\d\s+{_BY}\s+$|\b(?:half|third|quarter|square|cube) of\s+$|\b(?:twice|double)\s+$"
-    r"|\d\S*(?: [a-z]+)? (?:out )?of (?:the |these |those |all )?$",
+    r"|\d\S*(?: [a-z]+)? (?:out )?of (?:the |these |those |all )?$"
+    r"|=\s*\S*\d\S*(?: [a-z]+){0,3} (?:for|in|per|on|after|over|during|within|at) (?:the |these |those |all )?$",
     re.IGNORECASE,
 )
 _OPERAND_AFTER = re.compile(
