@@ -36,14 +36,16 @@ _SCRIPTS = (
     _script("イロハニホ", "ァ-ヶー"),
     _script("甲乙丙丁", "一-龠"),
 )
-_JOIN = re.compile(r"[\s)\]】」]*(?:,|、|・|&|/|\band\b|\bor\b|\bnor\b|と|または|および|及び|か|でも)[\s(\[【「]*(?:and\s+|or\s+)?")
+_JOIN = re.compile(
+    r"[\s)\]】」]*(?:,|、|・|&|/|\band\b|\bor\b|\bnor\b|と|または|および|及び|か|でも)[\s(\[【「]*(?:and\s+|or\s+)?(?:(?:perhaps|maybe|possibly|even)\s+)?"
+)
 #: A label that begins a line, as one does that says the choice, or lists it.
 _LEADING = re.compile(
     r"^[\s(\[【「<]*(?P<label>[A-Ja-j1-9ア-コロハニホ甲乙丙丁])(?:\s*(?:[)\].:、。】」>]|です|である|だ)|\s*$|\s*[-–—]\s)", re.MULTILINE
 )
 #: What a label that stands alone in prose follows, if it is the choice: "so B", and not "vitamin B".
 _TAKEN = re.compile(
-    r"(?:^|[.,;:!?()\[\]\"'*–—-]|[-=]>|[ぁ-ん、。“”‘’「」『』【】…→⇒∴✓✅]|\b(?:so|is|be|are|(?<=[a-z])'s|only|statement|letter|choose|chose|pick|select|with|say|guess|thus|hence|therefore|then|and|or|but|option|choice|answer))\s*$",
+    r"(?:^|[.,;:!?()\[\]\"'*–—-]|[-=]>|(?:答え?|解答|回答|正解)\s|[ぁ-ん、。“”‘’「」『』【】…→⇒∴✓✅]|\b(?:so|is|be|are|(?<=[a-z])'s|only|statement|letter|choose|chose|pick|select|with|say|guess|thus|hence|therefore|then|and|or|but|option|choice|answer))\s*$",
     re.IGNORECASE,
 )
 _NAMED = r"(?:選択肢|選択枝|番号|肢|記号|option|choice)\s*[(\[「]?"

@@ -30,7 +30,8 @@ _FAULT = (
 )
 _DENIED_BEFORE = re.compile(
     r"(?:\b(?:not|cannot|never|neither|nor|rather than|instead of|other than|except|(?:any|every)thing but|all but|none of|rule out|reject"
-    r"|discard|exclude|different from|unlike)|n't)\s+"
+    r"|discard|exclude|different from|unlike"
+    r"|(?:wrong|incorrect|false) (?:option|answer|choice|one|statement)s? (?:is|are|was|were))|n't)\s+"
     r"(?:(?:be|the|an?|exactly|equal(?: to)?|option|choice|answer|simply|just)\s+)*[($\"']*$|(?:≠|!=|\\neq?)\s*$",
     re.IGNORECASE,
 )
@@ -38,6 +39,7 @@ _DENIED_AFTER = re.compile(
     rf"[)\]」』\"'$]*(?:{_UNIT}(?:では|じゃ|でも)(?:な(?:い(?!か|でしょ|だろ)|く|かった)|ありません(?!か))"
     rf"|{_UNIT}(?:とは(?:言え|いえ|限[らり])|とは?(?:異な|違)|以外|を(?:除|含ま))"
     rf"|{_UNIT}(?:では|[はが])[^。\n]{{0,40}}?{_FAULT}"
+    rf"|{_UNIT}で?は[^。、\n]{{1,20}}?(?:ない|ません)(?!か|でしょ|だろ)|を[^。\n]{{0,12}}(?:いけ(?:ない|ません)|べきでは)"
     r"|(?: [a-z]+)?(?:,? which)? (?:(?:is|was|are|were|would be|seems?|looks?)\s+(?:also\s+|clearly\s+)?(?:the\s+|an?\s+)?"
     r"(?:not\b|wrong|incorrect|false|too\b|ruled out|eliminated|excluded)"
     r"|(?:isn't|wasn't|aren't|can't|cannot|doesn't|do(?:es)? not|did not)\b))",
@@ -69,7 +71,7 @@ _BOUND_AFTER = re.compile(
 _SYMBOL_BEFORE = re.compile(r"(?:[√±]|\\(?:pm|sqrt|ln|log|sin|cos|tan)|\b(?:sqrt|ln|log|sin|cos|tan|root of))\s*(?:\[\d\])?[{(]?\s*$")
 _SYMBOL_AFTER = re.compile(
     r"\s?(?:[xyn]\b(?!\s*\d)|[π√∞]|\\(?:pi|sqrt|infty|ln|log|sin|cos|tan))|\s?i\b(?!\s+[a-z])|[abcinp-rtu-z](?![a-z])"
-    r"|\^[a-z({\\]|_\{?\d|\s?/\s?[abcinkp-rt-z](?![a-z])|\s+and (?:a|one) (?:half|third|quarter)"
+    r"|\^[a-z({\\]|_\{?\d|\s?/\s?[abcinkp-rt-z](?![a-z])|\s+and (?:a|one) (?:half|third|quarter)|\s*(?:≠|!=|\\neq?)"
 )
 _BY = r"(?:plus|minus|times|divided by|multiplied by|mod(?:ulo)?|choose|(?:less|more) than)"
 _OPERAND_BEFORE = re.compile(

@@ -19,7 +19,7 @@ _ONE = re.compile(r"\W*one(?: \w+)?\W*", re.IGNORECASE)
 _REFUSAL = re.compile(
     r"\bI(?:'m| am)? (?:(?:do not|don't|cannot|can't|could not|couldn't) (?:know|answer|determine|say|tell|solve|find|provide|give|help)"
     r"|unable to|not (?:sure|able))"
-    r"|\b(?:cannot|can't|can not) be (?:determined|answered|known|solved)|\b(?:not enough|insufficient) information"
+    r"|\b(?:cannot|can't|can not) be (?:determined|answered|known|solved)|\b(?:not enough|insufficient) (?:information|data)"
     r"|(?:わか|分か|判)り(?:ません|かねます)|(?:答え|応え|求め|決め|定め)られ(?:ません|ない)|解(?:け|くことはでき)(?:ません|ない)"
     r"|(?:[答応]え|回答|判断|特定|計算|確定|断定|決定|算出|推定)(?:する|る)?(?:こと)?(?:は|が)?(?:でき(?:ません|ない)|しかねます)|不明です",
     re.IGNORECASE,
