@@ -43,7 +43,8 @@ _AFTER_JAPANESE = re.compile(
 )
 _BEFORE = re.compile(
     r"(?P<japanese>[^\s。、,「」]{1,24}?)[」』)]?\s*(?:が|こそ)\s*、?(?:最終的な|最も)?(?:正解|正答|答え|解答|正し(?:い|く)|適切|当てはまる|該当する)"
-    r"|(?P<english>\S{1,24}) (?:is|would be) (?:the |my |our )?(?:final |correct |right |best )*(?:answer|correct|choice|option)\b",
+    r"|(?P<english>(?:\S{1,12}(?:,(?: or| and)?| or| and) ){0,8}\S{1,24}) (?:is|would be) "
+    r"(?:the |my |our )?(?:final |correct |right |best )*(?:answer|correct|choice|option)\b",
     re.IGNORECASE,
 )
 _PHRASES = ((_AFTER, Kind.AFTER), (_AFTER_JAPANESE, Kind.AFTER_JAPANESE), (_BEFORE, Kind.BEFORE))

@@ -42,6 +42,7 @@ _SIGNS: list[_Rule] = [
         lambda match: "".join(part or "" for part in match.groups()),
     ),
     (re.compile(r"(?<![\d.,])(?<![\d.,] )(\d{1,3}) (\d{3})(?![\d/]| \d)"), r"\1\2"),
+    (re.compile(r"<(\d[\d.,]*)>"), r"\1"),
     (re.compile(r"</?(?:[a-z][a-z0-9]*|[A-Z]{2,}[A-Z0-9]*)\s*/?>"), " "),
     (re.compile(r"[\u2010-\u2015\u2212\ufe63]"), "-"),
     (re.compile(r"(?<![\w)])(?<![\w)] )-\s+(?=\d+/\d)"), "-"),  # -½
