@@ -41,7 +41,7 @@ _JOIN = re.compile(
 )
 #: A label that begins a line, as one does that says the choice, or lists it.
 _LEADING = re.compile(
-    r"^[\s(\[【「<]*(?P<label>[A-Ja-j1-9ア-コロハニホ甲乙丙丁])(?:\s*(?:[)\].:、。】」>]|です|である|だ)|\s*$|\s*[-–—]\s)", re.MULTILINE
+    r"^[\s(\[【「<]{0,8}(?P<label>[A-Ja-j1-9ア-コロハニホ甲乙丙丁])(?:\s*(?:[)\].:、。】」>]|です|である|だ)|\s*$|\s*[-–—]\s)", re.MULTILINE
 )
 #: What a label that stands alone in prose follows, if it is the choice: "so B", and not "vitamin B".
 _TAKEN = re.compile(

@@ -33,7 +33,7 @@ class Statement(NamedTuple):
 
 _AFTER = re.compile(
     r"(?:\banswer|\bsolution|\bresult)\b[^.\n:=]{0,60}?(?:\bis\b|\bare\b|\bequals\b|\bwould be\b|\bwill be\b|[:=]|→)(?!\s*not\b)(?:\s*:)?"
-    r"|^\W*(?:the\s+)?(?:final\s+|correct\s+)?answer\W*\n|^\W*(?:最終)?(?:答え?|こたえ|解答|回答|正解|結論)\W*\n"
+    r"|^\W{0,12}(?:the\s+)?(?:final\s+|correct\s+)?answer\W{0,12}\n|^\W{0,12}(?:最終)?(?:答え?|こたえ|解答|回答|正解|結論)\W{0,12}\n"
     r"|(?:最終)?(?:答え?|こたえ|解答|回答|正解|結論|解)\s*(?:[\])】」』>]\s*)?[:=→]|[\[(【「『<](?:最終)?(?:答え?|解答|回答|正解|結論)[\])】」』>]",
     re.IGNORECASE | re.MULTILINE,
 )
