@@ -26,9 +26,9 @@ from .reuse import reuse_answers
 from .runs import RunStore
 from .submit import rows_of
 from .transport import Transport
+from .workbook.destination import KEEPING_FORMAT, check_writable
 from .workbook.keeping import check_keeping
 from .workbook.reading import text_encoding
-from .workbook.writing import KEEPING_FORMAT, check_writable
 
 #: Lines of the first prompt that are shown before anything is sent.
 _PROMPT_LINES = 20

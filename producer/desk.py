@@ -15,7 +15,7 @@ from .price import price_of
 from .progress import duration, outcome_line
 from .runs import RunStore
 from .workbook.assembly import write_workbook
-from .workbook.writing import KEEPING_FORMAT
+from .workbook.destination import KEEPING_FORMAT
 
 
 class Desk(NamedTuple):

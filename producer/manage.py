@@ -20,9 +20,9 @@ from .run_files import RunBusy
 from .runs import RunStore, delete_run, find_run, list_runs
 from .steered import read_rows
 from .transport import LEASE, Transport
+from .workbook.destination import check_writable, record_path
 from .workbook.keeping import check_keeping
 from .workbook.reading import Sheet, read_sheet
-from .workbook.writing import check_writable, record_path
 
 #: Seconds between two looks at a run that another process feeds.
 _LOOK = 0.5

@@ -24,8 +24,8 @@ from .steering import Steering, make_steering
 from .workbook.assembly import check_kept
 from .workbook.columns import answer_fields, find_question_column
 from .workbook.keeping import check_keeping
+from .workbook.limits import MAX_COLUMNS
 from .workbook.reading import Sheet, read_sheet
-from .workbook.writing import MAX_COLUMNS
 
 
 class Plan(NamedTuple):

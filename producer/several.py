@@ -26,8 +26,8 @@ from .partial import Output
 from .prepare import Plan, make_plan
 from .progress import duration, outcome_line
 from .runs import RunStore
+from .workbook.destination import check_writable
 from .workbook.side_by_side import write_side_by_side
-from .workbook.writing import check_writable
 
 _EXIT_FAILED = 1
 #: Exit codes, the worst last: what could not be run at all is worse than what was cancelled, or lacks rows.

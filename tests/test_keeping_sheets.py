@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from openpyxl.utils.escape import unescape
 
 from producer.workbook.keeping import check_keeping
+from producer.workbook.limits import cut_for_excel
 from producer.workbook.tags import Tag, cut, joined
-from producer.workbook.writing import cut_for_excel
 from tests.kept import MAIN, OURS, SHAPES, by_hand, check_lists, keep, parts, repack
 from tests.workbooks import answered, grid, records, save_workbook, tagged
 from workers.contract.errors import WorkbookError

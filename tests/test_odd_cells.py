@@ -214,6 +214,23 @@ def test_a_time_below_zero_is_no_other_time(tmp_path: Path, epoch_1904: bool) ->
     assert rows == [[-0.25, -0.25, -0.25, hours, -0.25, -0.25, -0.25], [-1, -1, -1, 4 * hours, -1, -1, -1]]
 
 
+def test_a_text_that_looks_like_a_time_below_zero_is_a_text(tmp_path: Path) -> None:
+    """And what stands in a comment is nothing at all."""
+    path = tmp_path / "in.xlsx"
+    with xlsxwriter.Workbook(str(path)) as workbook:
+        sheet = workbook.add_worksheet()
+        sheet.write_row(0, 0, ["question", "n", "m"])
+        sheet.write_formula(1, 0, '="q"', None, "q")
+        sheet.write_formula(1, 1, '="-5"', workbook.add_format({"num_format": "hh:mm"}), "-5")
+        sheet.write_number(1, 2, 7)
+    commented = b'<!-- <c r="C2" t="e"><v>#N/A</v></c> --></sheetData>'
+
+    plain = [list(read_sheet(path).rows())]
+    patched(path, with_part("xl/worksheets/sheet1.xml", b"</sheetData>", commented))
+
+    assert [*plain, list(read_sheet(path).rows())] == [[["q", "-5", 7]]] * 2
+
+
 def test_an_old_excel_file_keeps_its_errors_and_times_below_zero(tmp_path: Path) -> None:
     """The library knows neither of them."""
     workbook = xlwt.Workbook()

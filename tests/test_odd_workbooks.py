@@ -461,6 +461,13 @@ def long_text_repeated(path: Path) -> None:
     save_ods(path, ods_row(ods_cell("question")) + ods_row(many, more=' table:number-rows-repeated="20000"'))
 
 
+def endless_styles(path: Path) -> None:
+    """The library holds every format there is; 26 MB of a file were 830 MB in memory."""
+    save_workbook(path, {"S": QUESTIONS})
+    formats = b"".join(b'<numFmt numFmtId="%d" formatCode="0.%d"/>' % (number, number) for number in range(200, 1_600_200))
+    patched(path, lambda parts: parts.update({"xl/styles.xml": parts["xl/styles.xml"].replace(b"<fonts", formats + b"<fonts", 1)}))
+
+
 def wide_text(path: Path) -> None:
     path.write_text("question,b\n" + "a," * 3_000_000 + "\n")
 
@@ -507,6 +514,7 @@ ODD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "an .ods with one value repeated": (repeated_values, "reaches over 1,048,576 rows"),
     "an .ods with a long text repeated": (long_text_repeated, "more than can be read"),
     "one long text in many cells": (one_long_text_in_many_cells, "more than can be read"),
+    "a million formats": (endless_styles, "xl/styles.xml has"),
     "a row of millions of cells": (wide_text, "the row in line 2 has more than 16,384 cells"),
     "a row of many cells over many lines": (wide_text_over_lines, "has more than 16,384 cells"),
     "millions of empty lines": (empty_lines, "empty rows one after the other"),

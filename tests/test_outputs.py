@@ -21,9 +21,10 @@ from producer.workbook.as_json_lines import write_json_lines
 from producer.workbook.as_parquet import write_parquet
 from producer.workbook.assembly import write_workbook
 from producer.workbook.columns import distinct_names
+from producer.workbook.destination import check_writable
 from producer.workbook.reading import read_sheet
 from producer.workbook.texts import Texts
-from producer.workbook.writing import Table, check_writable, write_tables
+from producer.workbook.writing import Table, write_tables
 from tests.workbooks import answered, begin_run, grid, save_workbook, sheet_names, tagged, unanswered
 from workers.contract.errors import UserError, WorkbookError
 

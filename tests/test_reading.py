@@ -1,6 +1,7 @@
 """How a workbook is read. People's files are never tidy, and whoever gave a wrong file should learn it in one line."""
 
 import datetime
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -268,6 +269,7 @@ def only_charts(path: Path) -> None:
 MISTAKES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a missing file": (lambda _: None, "there is no file"),
     "a folder": (Path.mkdir, "is a folder"),
+    "a pipe": (os.mkfifo, "is no file but a device or a pipe"),
     "a text": (lambda path: path.write_text("Dear all,\nhow are you?\n"), "no question column; its columns are: 'Dear all'"),
     "a PDF": (lambda path: path.write_bytes(b"%PDF-1.7\n"), "a PDF"),
     "an old Excel file": (

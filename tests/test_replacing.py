@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from producer.runs import RunStore
+from producer.workbook.destination import check_writable
 from producer.workbook.replacing import check_place, replacing
-from producer.workbook.writing import check_writable
 from tests.conftest import Kotae, make_workbook, stopped_in_the_end
 from tests.test_run import ECHO, table
 from tests.workbooks import answered, begin_run
@@ -164,7 +164,7 @@ def test_an_output_that_is_open_in_a_spreadsheet_program_is_said_before_the_run(
 AS_NOBODY = """if True:
     import os, sys
     from pathlib import Path
-    from producer.workbook.writing import check_writable
+    from producer.workbook.destination import check_writable
     from workers.contract.errors import WorkbookError
     if os.getuid() == 0:
         os.setresuid(65534, 65534, 65534)
@@ -191,6 +191,15 @@ def test_a_place_that_is_read_only_is_said_before_any_work(what: str) -> None:
 
     reason = "Permission denied" if what == "folder" else "it is read-only"
     assert said == f"the output {out} cannot be written: {reason}\n"
+
+
+def test_a_pipe_in_the_place_of_the_file_is_said(tmp_path: Path) -> None:
+    """Nor what a link leads to: as root, a device would be no more."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "out.xlsx").symlink_to(tmp_path / "pipe")
+
+    with pytest.raises(WorkbookError, match="is no file but a device or a pipe"):
+        check_writable(tmp_path / "out.xlsx")
 
 
 def test_a_folder_in_the_place_of_the_file_is_said(tmp_path: Path) -> None:

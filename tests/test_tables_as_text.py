@@ -1,5 +1,6 @@
 """Tables that are no workbooks: .csv, .tsv, JSON Lines and Parquet. What a cell says must not depend on who saved the file."""
 
+import base64
 import csv
 import datetime
 import decimal
@@ -278,6 +279,23 @@ def test_a_damaged_parquet_file_is_said(tmp_path: Path) -> None:
     path.write_bytes(b"PAR1" + bytes(100))
 
     with pytest.raises(WorkbookError, match="damaged Parquet"):
+        read_sheet(path)
+
+
+#: A column of two cells, one of them empty, that says of itself that none may be.
+CONTRADICTION = (
+    b"P(e~L6$BLu6$(rh0u=xf00031003bX02LAy5-b%26%Z8$6$TtO0w@7t7y)4s5dZ)H0ssI20|5a702KroEHwZa26JO*Wo=;<0ss{ZB>)%*adl;LbZKvHB>+qu"
+    b"0000M1Q{F|93}u96$}|Q00s~l7zlB7Wpi|CZ*CO;76cY@7IG#oCI}oh0w@7t7y)4s5dax16$BLk6#@Vi02L4w0suS~0vQGwCISKg000(p76c{;7IFY6AaG%F"
+    b"adl;MEn{$SEn#wUZ+9SeWpZ<AZ*CwmHZCwOF&P{j0001{0000`K~ga"
+)
+
+
+def test_a_file_that_the_library_dies_of_is_refused_in_one_line(tmp_path: Path) -> None:
+    """It ends the process in the midst of all others' work."""
+    path = tmp_path / "in.parquet"
+    path.write_bytes(base64.b85decode(CONTRADICTION))
+
+    with pytest.raises(WorkbookError, match="is a damaged Parquet file"):
         read_sheet(path)
 
 

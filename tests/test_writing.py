@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openpyxl.utils.escape import unescape
 
+from producer.workbook.destination import check_writable
+from producer.workbook.limits import MAX_CELL, cut_for_excel, sheet_name
 from producer.workbook.reading import Cell, read_sheet
-from producer.workbook.writing import MAX_CELL, Table, check_writable, cut_for_excel, sheet_name, write_tables
+from producer.workbook.writing import Table, write_tables
 from tests.workbooks import grid, sheet_names
 from workers.contract.errors import WorkbookError
 

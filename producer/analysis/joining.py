@@ -8,8 +8,8 @@ from typing import NamedTuple
 from producer.progress import counted
 from producer.workbook.cells import Cell
 from producer.workbook.columns import normalised
+from producer.workbook.limits import cut_for_excel
 from producer.workbook.texts import Texts
-from producer.workbook.writing import cut_for_excel
 from workers.contract.errors import UserError, WorkbookError
 from workers.contract.messages import Outcome
 

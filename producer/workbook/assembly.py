@@ -18,9 +18,10 @@ from .cells import EmptyText
 from .columns import ERRORS_HEADERS, RUN_HEADERS, OutputColumn, answer_fields, distinct_names, field_kind, normalised, place_columns
 from .errors_sheet import errors_of
 from .keeping import Addition, Kept, look_at, rehearse, write_kept
+from .limits import sheet_name
 from .provenance import provenance, write_record
 from .reading import Cell, Sheet, read_sheet
-from .writing import Table, sheet_name, write_tables
+from .writing import Table, write_tables
 
 
 def write_workbook(store: RunStore, out: Path) -> list[str]:

@@ -2,10 +2,10 @@
 
 import math
 
+from .limits import cut_for_excel
 from .places import column_name
 from .reading import Cell, as_text
 from .text_xml import text_xml
-from .writing import cut_for_excel
 
 
 def cell_xml(column: int, row: int, value: Cell, style: str | None, prefix: str) -> str:

@@ -2,8 +2,8 @@
 
 import re
 
+from .package import Package
 from .package_xml import elements_of, relations_of, relations_part, workbook_part
-from .packages import Package
 
 #: Formats that are not spelled out in the file, Japan's among them. Those of elapsed time (``[h]:mm``) may be negative.
 _BUILT_IN = {str(number) for number in (*range(14, 23), *range(27, 37), 45, 47, *range(50, 59))}

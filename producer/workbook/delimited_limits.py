@@ -10,7 +10,7 @@ from typing import Self
 from workers.contract.errors import WorkbookError
 
 from .cells import Cell
-from .writing import MAX_COLUMNS, MAX_ROWS
+from .limits import MAX_COLUMNS, MAX_ROWS
 
 
 class NarrowLines:

@@ -12,9 +12,9 @@ from workers.contract.messages import UNANSWERED
 from .cells import Cell, Grid, as_text, tidy
 from .columns import ERRORS_HEADERS, RUN_HEADERS, normalised
 from .formats import Format, format_of
+from .limits import cut_for_excel
 from .reading import Sheet
 from .spreadsheets import Workbook
-from .writing import cut_for_excel
 
 #: How a sheet ends that goes on with one that was full.
 _FURTHER = re.compile(r" \(\d+(?:\.\d+)?\)$")

@@ -57,9 +57,13 @@ _FIRST_LINE = 1 << 26
 
 def format_of(path: Path) -> Format:
     """Return what a file is. Raises WorkbookError, in one line, if there is none or it is nothing that can be read."""
-    if path.is_dir():
-        raise WorkbookError(f"{path} is a folder; give a workbook ({READABLE})")
     try:
+        if path.is_dir():
+            raise WorkbookError(f"{path} is a folder; give a workbook ({READABLE})")
+        if path.exists() and not path.is_file():
+            raise WorkbookError(
+                f"{path} is no file but a device or a pipe, which is read once at most; save what comes out of it as a file"
+            )
         with path.open("rb") as file:
             head = file.read(_HEAD)
         return _format_of(path, head)

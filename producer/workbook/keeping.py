@@ -9,7 +9,8 @@ from typing import NamedTuple
 from workers.contract.errors import WorkbookError
 
 from .cell_xml import cell_xml
-from .package import Package, Parts, SheetPart, opened_package
+from .kept_package import KeptPackage, Parts, SheetPart, opened_package
+from .limits import MAX_COLUMNS
 from .patching import NewColumn, Patch, patch_sheet
 from .reading import Cell, Sheet
 from .registering import with_new_sheets
@@ -18,7 +19,7 @@ from .styling import Styles, with_our_styles
 from .surveying import Survey, refuse_to_tear_formulas, survey
 from .tags import root_of
 from .widths import columns_for
-from .writing import MAX_COLUMNS, Table
+from .writing import Table
 
 _SIGNED = "the source has a digital signature; the output has it too, but it is no longer valid"
 
@@ -99,7 +100,7 @@ class _Changes(NamedTuple):
 
 
 def _changes(
-    package: Package, sheet: Sheet, kept: Kept, columns: Sequence[Addition], rows: Iterable[Sequence[Cell]], tables: Sequence[Table]
+    package: KeptPackage, sheet: Sheet, kept: Kept, columns: Sequence[Addition], rows: Iterable[Sequence[Cell]], tables: Sequence[Table]
 ) -> _Changes:
     filled = [column.place for column in columns if column.header is None]
     refuse_to_tear_formulas(kept.survey, filled, sheet.height)
@@ -123,14 +124,14 @@ def _changes(
     return _Changes(replaced, added, dropped)
 
 
-def _part_of(package: Package, name: str) -> SheetPart:
+def _part_of(package: KeptPackage, name: str) -> SheetPart:
     for sheet in package.sheets:
         if sheet.name == name:
             return sheet
     raise WorkbookError(f"--keep-format: the workbook's package has no sheet {name!r}")
 
 
-def _new_parts(package: Package, like: SheetPart, tables: Sequence[Table]) -> list[SheetPart]:
+def _new_parts(package: KeptPackage, like: SheetPart, tables: Sequence[Table]) -> list[SheetPart]:
     folder = posixpath.join(posixpath.dirname(package.workbook), "worksheets")
     parts: list[SheetPart] = []
     for table in tables:
@@ -139,7 +140,7 @@ def _new_parts(package: Package, like: SheetPart, tables: Sequence[Table]) -> li
     return parts
 
 
-def _order_of_calculation(package: Package, found: Survey, filled: Sequence[int]) -> list[str]:
+def _order_of_calculation(package: KeptPackage, found: Survey, filled: Sequence[int]) -> list[str]:
     """Return the part that lists the cells with formulas, if some of them are replaced: Excel makes it anew, and repairs a wrong one."""
     part = package.related("calcChain")
     return [part] if part is not None and not found.formulas.isdisjoint(filled) else []

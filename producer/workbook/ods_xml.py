@@ -5,8 +5,8 @@ from xml.parsers import expat
 
 from .cells import CellError
 from .corrections import Corrections
+from .package import Package
 from .package_xml import parse
-from .packages import Package
 from .sheet_xml import Extent
 
 #: Cells that are noted; a sheet with more of them is refused for its size, unless nearly all in it is amiss.

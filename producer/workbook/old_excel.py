@@ -1,9 +1,7 @@
 """Old Excel files (.xls), read in a process of its own: over a damaged one the library takes all memory and ends its process."""
 
 import contextlib
-import pickle
 import resource
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -12,28 +10,21 @@ from workers.contract.errors import WorkbookError
 
 from .cells import Grid, Stream
 from .formats import Format
+from .own_process import answer, ask_own_process
 from .spreadsheets import Workbook
 from .totals import TotalRow
 
-#: Bytes of memory that the process may take, and so many times the file's size more; seconds that it may take.
+#: Bytes of memory that the process may take, and so many times the file's size more.
 _MEMORY, _TIMES, _MOST = 1 << 30, 16, 4 << 30
-_PATIENCE = 60
 
 
 class OldWorkbook:
     """An .xls, all of whose sheets are read. Raises WorkbookError if it cannot be."""
 
     def __init__(self, path: Path) -> None:
-        command = [sys.executable, "-P", "-m", __name__, str(path)]
-        try:
-            done = subprocess.run(command, capture_output=True, timeout=_PATIENCE, check=False)
-        except subprocess.TimeoutExpired:
-            done = None
-        if done is None or done.returncode != 0:
+        told = ask_own_process(__name__, path)
+        if told is None:
             raise WorkbookError(f"{path} is a damaged old Excel file (.xls); open it in a spreadsheet program and save it as .xlsx")
-        told = pickle.loads(done.stdout)  # noqa: S301 - our own process wrote it
-        if isinstance(told, str):
-            raise WorkbookError(told)
         self.names: list[str]
         self.visible: list[str]
         self.names, self.visible, self._grids = told
@@ -50,11 +41,8 @@ class OldWorkbook:
         return []
 
 
-def _read(path: Path) -> object:
-    try:
-        workbook = Workbook.open(path, Format.XLS)
-    except WorkbookError as error:
-        return str(error)
+def _read(path: Path) -> tuple[list[str], list[str], dict[str, Grid | str]]:
+    workbook = Workbook.open(path, Format.XLS)
     grids: dict[str, Grid | str] = {}
     for name in workbook.names:
         try:
@@ -69,4 +57,4 @@ if __name__ == "__main__":
     with contextlib.suppress(ValueError, OSError):  # a limit that is lower already stays
         limit = min(_MEMORY + _TIMES * source.stat().st_size, _MOST)
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    pickle.dump(_read(source), sys.stdout.buffer)
+    answer(source, _read)

@@ -6,7 +6,28 @@ from xml.parsers import expat
 
 from workers.contract.errors import WorkbookError
 
-from .packages import Package
+from .package import Package
+
+#: Bytes of the largest list that is read as a whole. Excel has room for 65,490 styles.
+_LARGEST_LIST = 64 << 20
+
+
+def refuse_large_lists(package: Package) -> None:
+    """Raise WorkbookError if the lists of sheets, relations or styles are larger than any program's: the library holds all of them."""
+    for part in _lists(package):
+        if part in package.names() and package.size(part) > _LARGEST_LIST:
+            raise WorkbookError(
+                f"{package.path} is a damaged workbook: {part} has {package.size(part) / 2**20:,.0f} MB;"
+                " open it in a spreadsheet program and save it anew"
+            )
+
+
+def _lists(package: Package) -> Iterator[str]:
+    """Yield the names of lists, each before it is read for those of others."""
+    yield relations_part("")
+    book = workbook_part(package)
+    yield from (book, relations_part(book))
+    yield from (part for kind, part in relations_of(package, relations_part(book)).values() if kind == "styles")
 
 
 def sheet_parts(package: Package) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ from workers.contract.errors import WorkbookError
 
 from .cells import Cell, EmptyText, Stream, tidy
 from .json_lines import as_cell
-from .parquet_sizes import Dictionaries, Pieces, dictionaries, longest_text, refuse_large, rows_at_a_time
+from .own_process import answer, ask_own_process
+from .parquet_sizes import Dictionaries, Pieces, dictionaries, is_small, longest_text, refuse_large, rows_at_a_time
 
 #: Bytes that are read at a time of each column.
 _BUFFER = 1 << 20
@@ -31,9 +33,19 @@ class TypedColumns(NamedTuple):
 def read_parquet(path: Path) -> tuple[Stream, TypedColumns]:
     """Return the columns' names and below them the values; and the columns as they are. Raises WorkbookError."""
     with _opened(path) as file:
+        schema = file.schema_arrow
+    found = ask_own_process(__name__, path)  # the library ends its process over columns that contradict their schema
+    if found is None:
+        raise WorkbookError(f"{path} is a damaged Parquet file (what it says of its columns contradicts itself)")
+    batches = partial(_batches, path, Dictionaries(*found))
+    return partial(_rows, schema.names, batches), TypedColumns(schema, batches)
+
+
+def _look_at(path: Path) -> tuple[list[str], list[str]]:
+    with _opened(path) as file:
         refuse_large(path, file.metadata)
-        batches = partial(_batches, path, dictionaries(file))
-        return partial(_rows, file.schema_arrow.names, batches), TypedColumns(file.schema_arrow, batches)
+        flat, nested = dictionaries(file)
+        return flat, nested
 
 
 @contextmanager
@@ -57,7 +69,8 @@ def _batches(path: Path, found: Dictionaries) -> Iterator[Any]:
     with _opened(path, found.nested) as file, _opened(path, found.flat) as looked_into:
         pieces = Pieces(path)
         for group in range(file.num_row_groups):  # each for itself: it cannot join dictionaries that stand within lists
-            rows = rows_at_a_time(file.metadata.row_group(group), longest_text(pyarrow, looked_into, group, found.flat))
+            known = file.metadata.row_group(group)
+            rows = rows_at_a_time(known, 0 if is_small(known) else longest_text(pyarrow, looked_into, group, found.flat))
             for batch in file.iter_batches(batch_size=rows, row_groups=[group]):
                 yield from pieces.of(pyarrow, batch)
 
@@ -126,3 +139,7 @@ def _cell(value: Any) -> Cell:
             return str(value)
         case _:
             return as_cell(value)
+
+
+if __name__ == "__main__":
+    answer(Path(sys.argv[1]), _look_at)

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from workers.contract.errors import WorkbookError
 
-from .packages import is_bomb
-from .writing import MAX_COLUMNS
+from .limits import MAX_COLUMNS
+from .package import is_bomb
 
 #: Values of columns that hold one in each row; and of others, unless the file has a byte for each of theirs.
 _MOST_VALUES, _MOST_NESTED = 100_000_000, 16_000_000
@@ -66,6 +66,11 @@ def rows_at_a_time(group: Any, longest: int) -> int:
     if unpacked > _BATCH_BYTES and unpacked > _TIGHT * packed:
         return min(rows, _FEW_ROWS)
     return min(rows, max(_BATCH_BYTES * height // max(unpacked, 1), 1))
+
+
+def is_small(group: Any) -> bool:
+    """Say whether rows of a group take little memory even if each has all the bytes of the group, however often they stand there."""
+    return int(group.total_byte_size) * min(int(group.num_rows), _ROWS) <= _BATCH_BYTES
 
 
 def longest_text(pyarrow: Any, file: Any, group: int, columns: Sequence[str]) -> int:

@@ -7,8 +7,8 @@ from typing import Any
 from producer.price import price_of
 from producer.runs import RunStore
 
+from .destination import record_path
 from .replacing import replacing
-from .writing import record_path
 
 
 def write_record(out: Path, record: dict[str, Any]) -> None:

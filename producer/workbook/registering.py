@@ -7,13 +7,13 @@ from xml.sax.saxutils import quoteattr
 
 from workers.contract.errors import WorkbookError
 
-from .package import CONTENT_TYPES, Package, SheetPart
+from .kept_package import CONTENT_TYPES, KeptPackage, SheetPart
 from .tags import Piece, Tag, cut, joined, root_of
 
 _SHEET_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.worksheet+xml"
 
 
-def with_new_sheets(package: Package, sheets: Sequence[SheetPart], dropped: Sequence[str]) -> dict[str, Sequence[bytes]]:
+def with_new_sheets(package: KeptPackage, sheets: Sequence[SheetPart], dropped: Sequence[str]) -> dict[str, Sequence[bytes]]:
     """Return the lists of a package with these sheets at the end and without the parts that are dropped, by part."""
     relations = package.read(package.workbook_relations)
     names = _free_names(relations, len(sheets))

@@ -49,6 +49,8 @@ def check_place(path: Path) -> None:
 def _check_place(path: Path) -> None:
     if path.is_dir():
         raise WorkbookError(f"the output {path} is a folder; give the name of a workbook")
+    if path.exists() and not path.is_file():  # a device or a pipe would be replaced by a file
+        raise WorkbookError(f"the output {path} is no file but a device or a pipe; give the name of a workbook")
     for pattern, program in _OPEN.items():
         mark = path.with_name(pattern.format(path.name))
         if os.path.lexists(mark):

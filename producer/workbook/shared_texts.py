@@ -2,7 +2,7 @@
 
 import re
 
-from .packages import Package
+from .package import Package
 
 _TEXT = re.compile(rb"<(?:\w+:)?t(?:\s[^>]*)?>([^<]*)|</(?:\w+:)?(si)>")
 _SHARING = re.compile(rb"""<(?:\w+:)?c\s[^>]*?\bt\s*=\s*["']s["'][^>]*>\s*<(?:\w+:)?v(?:\s[^>]*)?>\s*([0-9]{1,9})""")

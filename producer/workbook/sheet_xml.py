@@ -8,8 +8,8 @@ from xml.parsers import expat
 from .cells import CellError, tidy
 from .corrections import Corrections
 from .date_styles import date_styles
+from .package import Package
 from .package_xml import local_name, parse
-from .packages import Package
 from .places import column_number
 
 #: A cell with something in it, as all but a few programs write it; the others' sheets are parsed.
@@ -21,7 +21,7 @@ _ERROR = re.compile(
     rb"\s*(?:<f[^>]*/>|<f[^>]*>[^<]*</f>)?\s*<v[^>]*>\s*([^<]{1,20}?)\s*</v>"
 )
 _NEGATIVE = re.compile(
-    rb'<c r="([A-Z]{1,9})([0-9]{1,9})"[^>]*\ss="([0-9]{1,9})"(?:[^>]*[^/>])?>'
+    rb'<c r="([A-Z]{1,9})([0-9]{1,9})"(?![^>]*\st="[^n])[^>]*\ss="([0-9]{1,9})"(?:[^>]*[^/>])?>'
     rb"\s*(?:<f[^>]*/>|<f[^>]*>[^<]*</f>)?\s*<v>(-[0-9.eE+-]{1,30})</v>"
 )
 #: Bytes of a cell's tags, at least.
@@ -77,7 +77,7 @@ class _Found:
 
     def look_at(self, text: bytes) -> bool:
         """Take notice of whole cells; return whether they are written as nearly all programs write them."""
-        if len(_ANY_CELL.findall(text)) != len(_PLAIN_CELL.findall(text)):
+        if b"<!" in text or len(_ANY_CELL.findall(text)) != len(_PLAIN_CELL.findall(text)):  # what a comment holds is nothing
             return False
         found = _CELL.findall(text)
         if found:

@@ -12,9 +12,10 @@ from workers.contract.messages import UNANSWERED
 from .assembly import Told, answers_of, as_cell, called_otherwise, free_name, write_fresh
 from .columns import ERRORS_HEADERS, OutputColumn, answer_fields, place_columns
 from .errors_sheet import errors_of
+from .limits import sheet_name
 from .provenance import provenance
 from .reading import Cell, Sheet, read_sheet
-from .writing import Table, sheet_name
+from .writing import Table
 
 
 def write_side_by_side(stores: Sequence[RunStore], out: Path) -> list[str]:

@@ -27,8 +27,8 @@ from .cells import Cell, Stream, tidy
 from .corrections import Corrections
 from .formats import Format
 from .ods_xml import measure_ods
-from .package_xml import sheet_parts
-from .packages import Package
+from .package import Package
+from .package_xml import refuse_large_lists, sheet_parts
 from .shared_texts import shared_text
 from .sheet_xml import Extent, measure
 from .strange_sheets import without_strange_sheets
@@ -69,6 +69,8 @@ class Workbook:
         if kind is not Format.XLS:
             package = Package(path)
             package.refuse_dishonest_parts()
+        if package is not None and kind is Format.XLSX:
+            refuse_large_lists(package)
         if package is not None and kind is Format.ODS:
             if "meta-inf/manifest.xml" in package.names() and b":encryption-data" in b"".join(package.chunks("meta-inf/manifest.xml")):
                 raise WorkbookError(f"{path} is protected with a password; save a copy without one")
@@ -138,11 +140,12 @@ def _extents_of_xls(path: Path, calamine: CalamineWorkbook) -> dict[str, Extent]
 
 def _rows(path: Path, kind: Format, sheet: CalamineSheet, corrected: Corrections) -> Iterator[list[Cell]]:
     convert = _from_ods if kind is Format.ODS else tidy
+    anything_amiss = len(corrected) > 0  # of a million rows the question alone takes time
     margin: list[Cell] = [""] * (sheet.start[1] if sheet.start else 0)  # iter_rows begins with row 1, but not with column A
     with _explaining(path, sheet.name):
         for number, cells in enumerate(sheet.iter_rows()):
             row = margin + [convert(cell) for cell in cells]
-            for column, cell in corrected.of_row(number):
+            for column, cell in corrected.of_row(number) if anything_amiss else ():
                 row.extend([""] * (column + 1 - len(row)))
                 row[column] = cell
             yield row
@@ -152,7 +155,7 @@ def _rows(path: Path, kind: Format, sheet: CalamineSheet, corrected: Corrections
 def _explaining(path: Path, name: str) -> Iterator[None]:
     try:
         yield
-    except (CalamineError, WorksheetNotFound, XmlError, ZipError, OverflowError, ValueError) as error:
+    except (CalamineError, WorksheetNotFound, XmlError, ZipError, OSError, OverflowError, ValueError) as error:
         raise WorkbookError(f"sheet {name!r} of {path} cannot be read: {_first_line(error)}") from error
 
 

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable
 from functools import partial
 
+from .package import Package
 from .package_xml import elements_of, relations_of, relations_part, workbook_part
-from .packages import Package
 
 #: Kinds of sheets that the library knows.
 _KNOWN = ("worksheet", "chartsheet", "dialogsheet")

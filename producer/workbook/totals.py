@@ -4,8 +4,8 @@ import re
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+from .package import Package
 from .package_xml import elements_of, relations_of, relations_part
-from .packages import Package
 from .places import column_number
 
 _AREA = re.compile(r"\$?([A-Z]{1,3})\$?[0-9]{1,7}:\$?([A-Z]{1,3})\$?([0-9]{1,7})")

@@ -1,12 +1,9 @@
 """A fresh workbook, written in one pass in little memory, and put in its place in one step."""
 
 import datetime
-import json
 import math
-import re
 from collections.abc import Collection, Iterable, Sequence
 from functools import partial
-from importlib.util import find_spec
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
@@ -20,24 +17,13 @@ from xlsxwriter.worksheet import CellStringTuple, Worksheet
 from workers.contract.errors import WorkbookError
 
 from .cells import Cell, CellError, as_text
-from .replacing import check_place, replacing
+from .limits import MAX_ROWS, MAX_SHEET_NAME, cut_for_excel
+from .replacing import replacing
 from .text_xml import text_xml
 from .widths import Columns, columns_for
 
-#: Excel's limits: UTF-16 units in a cell, rows of a sheet with its header, columns, UTF-16 units in a sheet's name.
-MAX_CELL = 32_767
-MAX_ROWS = 1_048_576
-MAX_COLUMNS = 16_384
-MAX_SHEET_NAME = 31
 #: Dates before it have no number in Excel; they are written as text.
 _FIRST_YEAR = 1900
-#: How outputs may be called.
-WRITABLE = (".xlsx", ".csv", ".tsv", ".jsonl", ".parquet")
-KEEPING_FORMAT = (".xlsx", ".xlsm")
-_RECORD_BESIDE = (".csv", ".tsv", ".jsonl")
-#: Ends what a cell could not hold all of.
-CUT_FOR_EXCEL = "… [cut for Excel; the whole text is in the run store]"
-_NO_XML = re.compile("[\ud800-\udfff\ufffe\uffff]")
 _DATE_FORMATS = {
     datetime.datetime: "yyyy-mm-dd hh:mm:ss",
     datetime.date: "yyyy-mm-dd",
@@ -90,66 +76,6 @@ def write_tables(path: Path, tables: Sequence[Table], created: datetime.datetime
                 sheet.row_data_fh.close()
             workbook.fileclosed = True
     return notices
-
-
-def check_writable(path: Path, keep_format: bool = False) -> None:
-    """Try, before any work is done, whether ``path`` could be written. Raises WorkbookError."""
-    endings = KEEPING_FORMAT if keep_format else WRITABLE
-    if path.suffix.lower() not in endings:
-        what = " (--keep-format)" if keep_format else ""
-        raise WorkbookError(f"the output {path} must end in {', '.join(endings[:-1])} or {endings[-1]}{what}")
-    if path.suffix.lower() == ".parquet" and find_spec("pyarrow") is None:
-        raise WorkbookError(f"the output {path} needs pyarrow: pip install 'kotae[parquet]', or give a name that ends in .jsonl")
-    check_place(path)
-    if path.suffix.lower() in _RECORD_BESIDE:
-        _check_record(record_path(path))
-
-
-def _check_record(path: Path) -> None:
-    check_place(path)
-    if path.exists():
-        try:
-            ours = "run" in json.loads(path.read_bytes())
-        except (ValueError, TypeError, RecursionError):
-            ours = False
-        if not ours:
-            raise WorkbookError(f"{path} stands where Kotae would write what it knows of the output, and is not its own; move it away")
-
-
-def record_path(out: Path) -> Path:
-    """Return the file that says where the answers of an output come from, if that has no room for it: ``answers.csv.run.json``."""
-    return out.parent / f"{out.name}.run.json"
-
-
-def sheet_name(name: str) -> str:
-    """Return a name as Excel allows it: other programs write longer ones, and other characters."""
-    cleaned = re.sub(r"[\[\]:*?/\\\x00-\x1f\x7f\ufffe\uffff]", "_", name).strip("'")
-    cleaned = cleaned.encode("utf-16-le", "surrogatepass")[: 2 * MAX_SHEET_NAME].decode("utf-16-le", "ignore").strip("'")
-    return f"{cleaned}_" if cleaned.casefold() == "history" else cleaned or "Sheet"  # Excel keeps that name for itself
-
-
-def cut_for_excel(text: str) -> str:
-    """Return the text as one cell can hold it: at most 32,767 UTF-16 units, nothing that XML cannot carry.
-
-    Control characters stay: they are written in Excel's own escapes. What no XML can hold becomes U+FFFD.
-    """
-    if not _is_xml(text):
-        text = _NO_XML.sub("\ufffd", text)
-    if 2 * len(text) <= MAX_CELL:
-        return text
-    units = text.encode("utf-16-le")
-    if len(units) <= 2 * MAX_CELL:
-        return text
-    return units[: 2 * (MAX_CELL - len(CUT_FOR_EXCEL))].decode("utf-16-le", errors="ignore") + CUT_FOR_EXCEL
-
-
-def _is_xml(text: str) -> bool:
-    """Say whether XML can hold all characters; much faster than a regular expression, which a workbook of long answers feels."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\ufffe" not in text and "\uffff" not in text
 
 
 class _LiteralSheet(Worksheet):  # type: ignore[misc]  # XlsxWriter has no types

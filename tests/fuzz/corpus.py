@@ -76,6 +76,8 @@ def by_xlwt(path: Path) -> None:
                 cell = cell.total_seconds()
             sheet.write(row, column, cell, date if isinstance(cell, datetime.date | datetime.time) else xlwt.Style.default_style)
     sheet.write(1, 6, xlwt.Formula("A2+1"))
+    sheet.row(2).set_cell_error(6, 0x2A)
+    sheet.write(3, 6, -0.5, date)
     workbook.save(str(path))
 
 
@@ -85,9 +87,10 @@ def by_pyarrow(path: Path) -> None:
         "n": [1, 2**60, None],
         "at": [datetime.datetime(2026, 1, 1), None, datetime.datetime(1, 1, 1)],  # noqa: DTZ001 - as above
         "nested": [{"a": [1, None]}, None, {"a": []}],
+        "messages": [[{"role": "user", "content": "a"}], [], None],
         "raw": [b"\xff", b"", None],
     }
-    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    pyarrow.parquet.write_table(pyarrow.table(columns), path, row_group_size=2)
 
 
 def as_text(delimiter: str, encoding: str) -> Callable[[Path], None]:

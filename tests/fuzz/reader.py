@@ -85,11 +85,14 @@ class Reader:
 
 def _read(path: Path) -> str:
     from producer.steering import Steering
+    from producer.workbook.as_parquet import Beside, write_parquet_beside
     from producer.workbook.assembly import check_kept
+    from producer.workbook.columns import distinct_names
     from producer.workbook.formats import Format, format_of
     from producer.workbook.keeping import check_keeping
+    from producer.workbook.limits import sheet_name
     from producer.workbook.reading import read_sheet, text_encoding
-    from producer.workbook.writing import Table, sheet_name, write_tables
+    from producer.workbook.writing import Table, write_tables
     from workers.contract.errors import WorkbookError
 
     try:
@@ -100,6 +103,9 @@ def _read(path: Path) -> str:
         with tempfile.TemporaryDirectory() as folder:
             write_tables(Path(folder) / "out.xlsx", [table], datetime(2026, 1, 1))  # noqa: DTZ001 - a workbook has no time zone
             read_sheet(Path(folder) / "out.xlsx", table.name, sheet.headers[sheet.question_column] if sheet.question_column < 50 else None)
+            if sheet.typed is not None:
+                ours = Beside(sheet.typed, [len(sheet.headers)], [[str]], ([""] for _ in range(sheet.height)))
+                write_parquet_beside(Path(folder) / "out.parquet", distinct_names([*sheet.headers, "answer"]), ours, {})
         if format_of(path) is Format.XLSX:
             check_keeping(path)
             check_kept(path, sheet, overwrite=True, samples=1, steering=Steering())

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from producer.analysis.sources import ColumnSource, RunSource
 from producer.workbook.cells import Cell, EmptyText, Turns
 from producer.workbook.json_lines import whole_text
-from producer.workbook.writing import MAX_CELL
+from producer.workbook.limits import MAX_CELL
 from workers.contract.messages import ChatMessage
 
 from .candidates import Candidate

@@ -5,7 +5,7 @@ import unicodedata
 from enum import StrEnum
 
 from producer.analysis.replies import Reply
-from producer.workbook.writing import CUT_FOR_EXCEL
+from producer.workbook.limits import CUT_FOR_EXCEL
 from workers.contract.messages import Outcome
 
 
