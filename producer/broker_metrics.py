@@ -58,4 +58,6 @@ class BrokerMetrics(Collector):
         yield GaugeMetricFamily("kotae_broker_rows_taken", "Rows taken by workers and not acknowledged, of all served names.", load.taken)
         yield GaugeMetricFamily("kotae_broker_memory_bytes", "Memory that the broker uses.", load.memory)
         yield GaugeMetricFamily("kotae_broker_memory_max_bytes", "Memory that it may use; 0 without a limit.", load.max_memory)
+        days = self._transport.certificate_days()
+        yield GaugeMetricFamily("kotae_broker_certificate_days", "Days for which the broker's certificate holds; +Inf without TLS.", days)
         yield GaugeMetricFamily("kotae_broker_clients", "Connections to the broker.", load.clients)

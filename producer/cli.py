@@ -309,9 +309,9 @@ def compare_sources(
     question_column: Annotated[str | None, typer.Option(envvar="KOTAE_QUESTION_COLUMN", help="The files' column of questions.")] = None,
 ) -> None:
     """Put the answers of several runs, or columns of workbooks, side by side: as a workbook, or as a page to judge them on."""
-    from .analysis import comparison
+    from .analysis.compare import compare
 
-    raise typer.Exit(comparison.compare(sources, output, join, sheet, question_column, _desk(desk)))
+    raise typer.Exit(compare(sources, output, join, sheet, question_column, _desk(desk)))
 
 
 def run() -> None:

@@ -17,6 +17,7 @@ from redis.lock import Lock
 from workers.contract import broker
 from workers.contract.errors import BrokerError, BrokerFull, BrokerUnreachable, UserError
 from workers.contract.messages import ModelIdentity, Presence
+from workers.contract.tls import certificate_days
 
 from .manifest import Manifest
 
@@ -154,6 +155,11 @@ class Transport:
             pipe.info("clients")
             taken, memory, clients = pipe.execute()
         return Load(taken, memory["used_memory"], memory["maxmemory"], clients["connected_clients"])
+
+    def certificate_days(self) -> float:
+        """Return for how many days the broker's certificate holds; infinity without one."""
+        with broker.explaining(self.settings):
+            return certificate_days(self.settings.url())
 
     def holder(self, run_id: str) -> str:
         """Return who owns a run at the moment; empty if nobody does."""

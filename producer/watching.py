@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from rich.console import Group, RenderableType
@@ -132,13 +133,18 @@ def _details(run: dict[str, Any]) -> str:
     if run["gpu_seconds_per_row"]:
         parts.append(f"{run['gpu_seconds_per_row']:.3g} GPU-seconds a row")
     if run.get("cost_per_row") is not None:
-        parts.append(f"cost {run['cost_per_row']:.3g} a row, {run['cost']:.3g} so far")
+        parts.append(f"cost {_plain(run['cost_per_row'])} a row, {_plain(run['cost'])} so far")
     if not run["finished"] and "in_flight" in run:
         share = f" ({run['share']:.0%} of {run['served_name']})" if run["share"] is not None else ""
         parts += [f"{run['in_flight']:,} in flight{share}", f"{run['on_its_queue']:,} on its queue"]
     if run["priority"] and not run["finished"]:
         parts.append("goes first")
     return " · ".join(parts)
+
+
+def _plain(amount: float) -> str:
+    """Return a sum of money to three digits, without an exponent: a row costs some hundred-thousandths."""
+    return f"{Decimal(f'{amount:.3g}'):f}"
 
 
 def _fleet(fleet: Fleet, ours: set[str]) -> Iterator[RenderableType]:

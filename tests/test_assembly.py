@@ -402,7 +402,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("assembly")
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     questions=st.lists(st.sampled_from(["same?", "", " ", "other?"]), min_size=1, max_size=12).filter(lambda texts: texts[-1] != ""),
     stored=st.sets(st.integers(0, 11)),

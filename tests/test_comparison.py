@@ -7,7 +7,8 @@ import openpyxl
 import pytest
 from rich.console import Console
 
-from producer.analysis.comparison import compare, labels_of
+from producer.analysis.compare import compare
+from producer.analysis.comparison import labels_of
 from producer.analysis.sources import open_source
 from producer.desk import Desk
 from workers.contract.errors import UserError

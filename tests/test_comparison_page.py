@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 
-from producer.analysis.comparison import compare
+from producer.analysis.compare import compare
 from producer.analysis.preferences.options import PairOptions
 from producer.analysis.preferences.pairs import pairs
 from producer.desk import Desk

@@ -162,7 +162,7 @@ def test_tls_is_told_and_a_certificate_that_nobody_checks_is_a_warning(kotae: Ko
     unchecked = findings(kotae, f"{url}?ssl_cert_reqs=none", code=0)
     stranger = findings(kotae, url, code=1)
 
-    assert "TLS is on" in of_level(trusted, "ok")
+    assert any("TLS is on, but the broker's certificate ends in 2 days" in says for says in of_level(trusted, "warning"))
     assert any("certificate is not checked" in says for says in of_level(unchecked, "warning"))
     assert "certificate verify failed" in of_level(stranger, "problem")[0]
 
@@ -265,17 +265,39 @@ def test_a_damaged_run_store_and_a_home_that_is_none_are_told(kotae: Kotae) -> N
     assert no_home == [f"file cannot be written: {kotae.folder / 'file'} is not a folder"]
 
 
-def test_a_gpu_without_vllm_and_with_a_driver_is_told(kotae: Kotae, tmp_path: Path) -> None:
-    """The driver decides which CUDA, and so which vLLM, can run."""
+@pytest.fixture
+def one_gpu(tmp_path: Path) -> dict[str, str]:
+    """An H200, of which nvidia-smi tells; nothing else of this machine is found."""
     smi = tmp_path / "bin" / "nvidia-smi"
     smi.parent.mkdir()
-    smi.write_text('#!/bin/sh\ncase "$1" in *name*) echo "0, NVIDIA H200, 570.1, 10 MiB, 143771 MiB";; *) echo 0;; esac\n')
+    listed, head = "0, NVIDIA H200, 570.1, 10 MiB, 143771 MiB", "| Driver Version: 570.1   CUDA Version: 12.8 |"
+    smi.write_text(f'#!/bin/sh\ncase "$1" in *name*) echo "{listed}";; "") echo "{head}";; *) echo 0;; esac\n')
     smi.chmod(0o755)
+    return {"PATH": f"{smi.parent}:/usr/bin:/bin"}
 
-    found = findings(kotae, None, code=0, PATH=f"{smi.parent}:/usr/bin:/bin")
+
+def test_a_gpu_without_vllm_and_with_a_driver_is_told(kotae: Kotae, one_gpu: dict[str, str]) -> None:
+    """The driver decides which CUDA, and so which vLLM, can run."""
+    found = findings(kotae, None, code=0, **one_gpu)
 
     assert any("0: NVIDIA H200, driver 570.1, 10 MiB of 143771 MiB used" in says for says in of_level(found, "ok"))
     assert any("vLLM is not installed" in says for says in of_level(found, "warning"))
+
+
+@pytest.mark.parametrize(("runtime", "is_told"), [("13.0.96", True), ("12.9.79", False)])
+def test_a_driver_that_is_older_than_torchs_cuda_is_a_problem(
+    kotae: Kotae, one_gpu: dict[str, str], tmp_path: Path, runtime: str, is_told: bool
+) -> None:
+    """No engine would start, after minutes of trying; this says why at once."""
+    package = tmp_path / "site" / f"nvidia_cuda_runtime-{runtime}.dist-info"
+    package.mkdir(parents=True)
+    (package / "METADATA").write_text(f"Metadata-Version: 2.1\nName: nvidia-cuda-runtime\nVersion: {runtime}\n")
+    path = f"{tmp_path / 'site'}:{os.environ.get('PYTHONPATH', '')}"
+
+    found = findings(kotae, None, code=1 if is_told else 0, PYTHONPATH=path, **one_gpu)
+
+    said = [says for says in of_level(found, "problem") if "CUDA 13.0.96, and the driver knows CUDA 12 only" in says]
+    assert bool(said) == is_told
 
 
 def test_nothing_heavy_is_imported(tmp_path: Path) -> None:

@@ -318,3 +318,11 @@ def test_nothing_that_a_model_says_stops_us(reply: str) -> None:
     """Nor makes us wait."""
     for match in Match:
         assert is_right(reply, "7", match) is False
+
+
+@pytest.mark.parametrize("said", ["\n", ". \n", "* \n", "(\n", " ", "1 ", "**", "not ", "答えは"], ids=repr)
+def test_a_reply_that_never_ends_is_read_in_the_end(said: str) -> None:
+    """A model that loops writes tens of thousands of the same; a rule that looks from each of them to the end would take minutes."""
+    reply = said * (100_000 // len(said))
+
+    assert [is_right(reply, gold) for gold in ("42", "B", "東京")] == [False, False, False]

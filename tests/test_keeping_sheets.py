@@ -164,7 +164,7 @@ def test_an_array_formula_is_not_torn(tmp_path: Path) -> None:
     assert next(openpyxl.load_workbook(beside).worksheets[0].iter_rows(values_only=True))[3] == "answer (phi-4)"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.sampled_from(["<row r='1'>", "</row>", "<c a='>'/>", "<!-- <c/> -->", "<cc/>", "<![CDATA[<c>]]>", "text", "<?p <c/>?>", "é"])
@@ -210,7 +210,7 @@ cells_of_a_row = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.lists(st.tuples(cells_of_a_row, st.booleans(), st.booleans(), st.booleans()), max_size=8),
     stored=st.sets(st.integers(0, 9)),

@@ -100,6 +100,7 @@ def test_rows_are_counted_by_outcome_with_their_tokens(start_worker: StartWorker
     assert value(after, "kotae_prompt_tokens_total", **where) == 39 * 3 + 6 * 2
     assert value(after, "kotae_output_tokens_total", **where) == 39 * 3 + 6 * 2
     assert value(after, "kotae_row_seconds_count", **where) == 45
+    assert value(after, "kotae_row_wait_seconds_count", **where) == 47
     assert value(after, "kotae_rows_redelivered_total", **where) == 0
     assert eventually(lambda: value(page(url), "kotae_rows_in_flight") == 0)
     assert after.keys() == before.keys(), "no time series came with 47 rows of two runs"

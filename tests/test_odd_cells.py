@@ -129,7 +129,7 @@ def test_a_quotation_may_stand_off_from_the_comma(tmp_path: Path) -> None:
 cells = st.text(st.sampled_from(["a", " ", '"', ",", "\n", "é"]), max_size=6)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.lists(cells, min_size=1, max_size=4), min_size=1, max_size=4), st.integers(0, 2), st.integers(0, 2))
 def test_quotations_that_stand_off_are_those_that_do_not(rows: list[list[str]], before: int, after: int) -> None:
     """Blanks around a quotation change nothing, whatever is in it."""
@@ -165,7 +165,7 @@ KANA = st.text(st.characters(min_codepoint=0x3041, max_codepoint=0x3093), min_si
 KANJI = st.text(st.sampled_from("日本語質問国家経済東京大阪京都回答説明教育文化歴史"), max_size=8)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(KANJI, KANA), min_size=1, max_size=5), st.sampled_from(["cp932", "euc_jp"]))
 def test_japanese_sentences_tell_their_encoding(
     tmp_path_factory: pytest.TempPathFactory, words: list[tuple[str, str]], encoding: str

@@ -400,7 +400,7 @@ def long_lived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunStore]:
         yield store
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(texts=st.lists(st.text(st.characters(exclude_categories=[])), min_size=1, max_size=4))
 def test_whatever_a_model_says_comes_back(long_lived: RunStore, texts: list[str]) -> None:
     """The store is the record of all that was paid for."""
@@ -415,7 +415,7 @@ def test_whatever_a_model_says_comes_back(long_lived: RunStore, texts: list[str]
 events = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.sampled_from(["a", "b", "c"])), max_size=20)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(events=events)
 def test_messages_in_any_order_end_in_one_answer_per_row(
     tmp_path_factory: pytest.TempPathFactory, events: list[tuple[int, int, str]]

@@ -2,6 +2,11 @@
 
 import datetime
 import json
+import os
+import pty
+import re
+import subprocess
+import sys
 from io import StringIO
 from pathlib import Path
 
@@ -199,6 +204,34 @@ def test_watch_stays_until_the_run_is_finished(
     assert (first["runs"][0]["finished"], first["runs"][0]["stored"], first["workers"]) == (False, 0, [])
     assert (last["runs"][0]["finished"], last["runs"][0]["outcomes"]) == (True, {Outcome.ANSWERED: 2})
     assert "2 rows: 2 answered" in kotae("watch", "last").out
+
+
+def test_watch_is_live_on_a_terminal(kotae: Kotae, start_worker: StartWorker, broker_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was drawn is drawn over, with what engines have at the moment, until the run is finished."""
+    monkeypatch.setenv("KOTAE_BROKER", broker_url)
+    make_workbook(kotae.folder / "q.xlsx", [f"question {row}" for row in range(20)])
+    kotae.json("submit", "q.xlsx", "--model", "echo", "--detach")
+    start_worker(*SLOW)
+    ours, terminal = pty.openpty()
+    command = [sys.executable, "-m", "producer.cli", "watch", "last", "--gpu-hour-price", "2"]
+
+    with subprocess.Popen(command, cwd=kotae.folder, stdout=terminal, stderr=terminal, env=os.environ | {"TERM": "xterm"}) as watching:
+        os.close(terminal)
+        drawn = b"".join(iter(lambda: _read(ours), b"")).decode()
+        assert watching.wait(60) == 0
+    os.close(ours)
+
+    assert "\x1b[1A" in drawn, "the cursor goes up"
+    assert re.search(r"echo: \d rows in engines, \d+ waiting", drawn)
+    assert re.search(r"cost 0\.\d+ a row", drawn)
+    assert "20 rows: 20 answered" in drawn
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 1 << 16)
+    except OSError:  # nobody writes any more
+        return b""
 
 
 def test_watch_and_status_of_nothing_are_one_line(kotae: Kotae, broker_url: str, client: redis.Redis) -> None:

@@ -335,7 +335,7 @@ anything = st.text(st.characters(), max_size=20)
 texts = st.one_of(anything, st.lists(awkward, max_size=6).map("".join))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(texts, min_size=1, max_size=20))
 def test_any_texts_survive_the_way_through_a_workbook(folder: Path, cells: list[str]) -> None:
     """No list of awkward texts is complete; and the output of one run is the source of the next."""
@@ -346,7 +346,7 @@ def test_any_texts_survive_the_way_through_a_workbook(folder: Path, cells: list[
     assert read == [cut_for_excel(cell) for cell in cells]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.text(st.characters(exclude_categories=[]), min_size=1, max_size=20), st.integers(0, 40_000))
 def test_any_text_is_cut_to_what_a_cell_holds(text: str, length: int) -> None:
     """One unit too many, or half a character, and Excel offers to repair the file."""

@@ -2,6 +2,7 @@
 
 import socketserver
 import threading
+import time
 from collections.abc import Iterator, Sized
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,11 @@ _seconds = Histogram(
     "kotae_row_seconds",
     "Seconds from the engine's taking a row to its reply.",
     buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640, 1800),
+)
+_wait = Histogram(
+    "kotae_row_wait_seconds",
+    "Seconds from a producer's sending a row to the engine's taking it, by the clocks of both.",
+    buckets=(0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400),
 )
 _redelivered = Counter("kotae_rows_redelivered", "Messages of rows that a worker had taken before: handed back, or of a worker that died.")
 _in_flight = Gauge("kotae_rows_in_flight", "Rows taken and not done.")
@@ -74,6 +80,11 @@ def count_row(answer: Answer) -> None:
         _prompt_tokens.inc(answer.prompt_tokens or 0)
         _output_tokens.inc(sum(completion.output_tokens for completion in answer.completions))
         _seconds.observe(answer.seconds)
+
+
+def count_wait(sent: float) -> None:
+    """Count a row that the engine is given now, and that was sent at this time."""
+    _wait.observe(max(0.0, time.time() - sent))
 
 
 def count_redelivery() -> None:

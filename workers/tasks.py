@@ -59,7 +59,7 @@ def answer(self: "Task[..., Answer]", payload: dict[str, Any]) -> Answer:
     assert _life is not None, "celeryd_init loads the engine before the first task"
     task_id = str(self.request.id)
     row = Row(threading.get_ident())
-    if (self.request.delivery_info or {}).get("redelivered"):
+    if again := (self.request.delivery_info or {}).get("redelivered"):
         metrics.count_redelivery()
     standing = _wait_for_claim(_life, task_id, row)
     if standing.alone >= CONDEMNED:
@@ -77,6 +77,8 @@ def answer(self: "Task[..., Answer]", payload: dict[str, Any]) -> Answer:
         if waits:
             with suppress(redis.RedisError):
                 _life.attempts.begin(task_id, alone=row.alone)
+        if not again and (sent := (self.request.properties or {}).get("timestamp")) is not None:
+            metrics.count_wait(sent)
         row.future = _life.submit(_answer(_life, task_id, payload))
         return _awaited(_life, task_id, row)
 

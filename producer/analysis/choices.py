@@ -28,7 +28,7 @@ def _script(letters: str, around: str, not_after: str = "") -> _Script:
 #: "A" before a word is an article rather than a choice, and "I" a pronoun.
 _NO_ARTICLE = r"(?!(?<=A)\s+(?!because|since|as|is|and|or|for|which|with|but|due|in|on)[a-z])(?!(?<=I)\s+[a-z'])"
 #: C++, C#, D-Day, Aさん, B型, C言語.
-_NO_NAME = r"(?!\+|#|-[A-Za-z]|さん|くん|ちゃん|君|氏|社|型|級|組|班|言語)"
+_NO_NAME = r"(?!\+|#|-[A-Za-z]|\s*[<≤≥]|\s+>|>\w|さん|くん|ちゃん|君|氏|社|型|級|組|班|言語)"
 _SCRIPTS = (
     _script("A-J", "A-Za-z0-9'’°", rf"{_NO_ARTICLE}{_NO_NAME}"),
     _script("1-9", r"\d.,%"),
@@ -36,14 +36,16 @@ _SCRIPTS = (
     _script("イロハニホ", "ァ-ヶー"),
     _script("甲乙丙丁", "一-龠"),
 )
-_JOIN = re.compile(r"[\s)\]】」]*(?:,|、|・|&|/|\band\b|\bor\b|\bnor\b|と|または|および|及び|か|でも)[\s(\[【「]*(?:and\s+|or\s+)?")
+_JOIN = re.compile(
+    r"[\s)\]】」]*(?:,|、|・|&|/|\band\b|\bor\b|\bnor\b|と|または|および|及び|か|でも)[\s(\[【「]*(?:and\s+|or\s+)?(?:(?:perhaps|maybe|possibly|even)\s+)?"
+)
 #: A label that begins a line, as one does that says the choice, or lists it.
 _LEADING = re.compile(
-    r"^[\s(\[【「<]*(?P<label>[A-Ja-j1-9ア-コロハニホ甲乙丙丁])(?:\s*(?:[)\].:、。】」>]|です|である|だ)|\s*$|\s*[-–—]\s)", re.MULTILINE
+    r"^[\s(\[【「<]{0,8}(?P<label>[A-Ja-j1-9ア-コロハニホ甲乙丙丁])(?:\s*(?:[)\].:、。】」>]|です|である|だ)|\s*$|\s*[-–—]\s)", re.MULTILINE
 )
 #: What a label that stands alone in prose follows, if it is the choice: "so B", and not "vitamin B".
 _TAKEN = re.compile(
-    r"(?:^|[^\w\s]|[^\x00-\x7f]|\b(?:so|is|be|are|(?<=[a-z])'s|only|statement|letter|choose|chose|pick|select|with|say|guess|thus|hence|therefore|then|and|or|but|option|choice|answer))\s*$",
+    r"(?:^|[.,;:!?()\[\]\"'*–—-]|[-=]>|(?:答え?|解答|回答|正解)\s|[ぁ-ん、。“”‘’「」『』【】…→⇒∴✓✅]|\b(?:so|is|be|are|(?<=[a-z])'s|only|statement|letter|choose|chose|pick|select|with|say|guess|thus|hence|therefore|then|and|or|but|option|choice|answer))\s*$",
     re.IGNORECASE,
 )
 _NAMED = r"(?:選択肢|選択枝|番号|肢|記号|option|choice)\s*[(\[「]?"
@@ -94,7 +96,7 @@ def _stated(statement: Statement, script: _Script) -> Label | None:
     text = statement.text.upper() if statement.kind is Kind.BOXED else statement.text
     if lower := re.match(r"\W*(?:option|choice)?\s*[(\[]?([a-j])(?:[)\].]|\W*$)", text, re.IGNORECASE):
         text = text[: lower.start(1)] + lower[1].upper() + text[lower.end(1) :]
-    return (_last if statement.kind is Kind.AFTER_JAPANESE else _first)(text, script)
+    return (_last if statement.kind in (Kind.AFTER_JAPANESE, Kind.BEFORE) else _first)(text, script)
 
 
 def _first(text: str, script: _Script, *, at_once: bool = False) -> Label | None:

@@ -24,19 +24,25 @@ class Standing(Enum):
 
 #: What may stand between a number and what is said of it: its unit.
 _UNIT = r"\s?(?:[^\W\d_]|[°%]){0,10}?(?:\^-?\d)?\s?"
-_FAULT = r"(?:誤り|誤答|間違|不正解|不適切|適切で(?:は)?な|正しくな|正しく(?:は)?あ?りませ|違(?:う|い)|当てはまらな|含まれ(?:ない|ません))"
+_FAULT = (
+    r"(?:誤り|誤答|間違|不正解|不適|不可|適切で(?:は)?な|正しくな|正しく(?:は)?あ?りませ|違(?:う|い)|足りな|満たさな|合わな|成り立たな|当てはまらな"
+    r"|含まれ(?:ない|ません))"
+)
 _DENIED_BEFORE = re.compile(
-    r"(?:\b(?:not|cannot|never|neither|nor|rather than|instead of|other than|except|(?:any|every)thing but|all but|rule out)|n't)\s+"
+    r"(?:\b(?:not|cannot|never|neither|nor|rather than|instead of|other than|except|(?:any|every)thing but|all but|none of|rule out|reject"
+    r"|discard|exclude|different from|unlike"
+    r"|(?:wrong|incorrect|false) (?:option|answer|choice|one|statement)s? (?:is|are|was|were))|n't)\s+"
     r"(?:(?:be|the|an?|exactly|equal(?: to)?|option|choice|answer|simply|just)\s+)*[($\"']*$|(?:≠|!=|\\neq?)\s*$",
     re.IGNORECASE,
 )
 _DENIED_AFTER = re.compile(
     rf"[)\]」』\"'$]*(?:{_UNIT}(?:では|じゃ|でも)(?:な(?:い(?!か|でしょ|だろ)|く|かった)|ありません(?!か))"
     rf"|{_UNIT}(?:とは(?:言え|いえ|限[らり])|とは?(?:異な|違)|以外|を(?:除|含ま))"
-    rf"|{_UNIT}[はが][^。\n]{{0,40}}?{_FAULT}"
-    r"|(?: [a-z]+)? (?:(?:is|was|are|were|would be|seems?|looks?)\s+(?:also\s+|clearly\s+)?(?:the\s+|an?\s+)?"
+    rf"|{_UNIT}(?:では|[はが])[^。\n]{{0,40}}?{_FAULT}"
+    rf"|{_UNIT}で?は[^。、\n]{{1,20}}?(?:ない|ません)(?!か|でしょ|だろ)|を[^。\n]{{0,12}}(?:いけ(?:ない|ません)|べきでは)"
+    r"|(?: [a-z]+)?(?:,? which)? (?:(?:is|was|are|were|would be|seems?|looks?)\s+(?:also\s+|clearly\s+)?(?:the\s+|an?\s+)?"
     r"(?:not\b|wrong|incorrect|false|too\b|ruled out|eliminated|excluded)"
-    r"|(?:isn't|wasn't|aren't|can't|cannot|doesn't)\b))",
+    r"|(?:isn't|wasn't|aren't|can't|cannot|doesn't|do(?:es)? not|did not)\b))",
     re.IGNORECASE,
 )
 _MONTH = (
@@ -65,11 +71,13 @@ _BOUND_AFTER = re.compile(
 _SYMBOL_BEFORE = re.compile(r"(?:[√±]|\\(?:pm|sqrt|ln|log|sin|cos|tan)|\b(?:sqrt|ln|log|sin|cos|tan|root of))\s*(?:\[\d\])?[{(]?\s*$")
 _SYMBOL_AFTER = re.compile(
     r"\s?(?:[xyn]\b(?!\s*\d)|[π√∞]|\\(?:pi|sqrt|infty|ln|log|sin|cos|tan))|\s?i\b(?!\s+[a-z])|[abcinp-rtu-z](?![a-z])"
-    r"|\^[a-z({\\]|_\{?\d|\s?/\s?[abcinkp-rt-z](?![a-z])|\s+and (?:a|one) (?:half|third|quarter)"
+    r"|\^[a-z({\\]|_\{?\d|\s?/\s?[abcinkp-rt-z](?![a-z])|\s+and (?:a|one) (?:half|third|quarter)|\s*(?:≠|!=|\\neq?)"
 )
 _BY = r"(?:plus|minus|times|divided by|multiplied by|mod(?:ulo)?|choose|(?:less|more) than)"
 _OPERAND_BEFORE = re.compile(
-    rf"[\w)\]%}}]\s*[+*×÷/·^]\s*$|\d\s+[-x]\s+$|\d\s+{_BY}\s+$|\b(?:half|third|quarter|square|cube) of\s+$|\b(?:twice|double)\s+$",
+    rf"[\w)\]%}}]\s*[+*×÷/·^]\s*$|\d\s+[-x]\s+$|\d\s+{_BY}\s+$|\b(?:half|third|quarter|square|cube) of\s+$|\b(?:twice|double)\s+$"
+    r"|\d\S*(?: [a-z]+)? (?:out )?of (?:the |these |those |all )?$"
+    r"|=\s*\S*\d\S*(?: [a-z]+){0,3} (?:for|in|per|on|after|over|during|within|at) (?:the |these |those |all )?$",
     re.IGNORECASE,
 )
 _OPERAND_AFTER = re.compile(
@@ -79,10 +87,12 @@ _OPERAND_AFTER = re.compile(
 #: Within brackets, beside a comma: an interval, a point, a set.
 _TUPLE_BEFORE, _TUPLE_AFTER = re.compile(r"[(\[{][^()\[\]{}]{0,20},\s*$"), re.compile(r"\s*,[^()\[\]{}]{0,20}[)\]}]")
 #: Between two numbers that are alternatives, ends of a range, or given together.
+_NOUN = r"\s?(?:[^\W\d_ぁ-ん]|[°%]){0,10}?[つこ]?(?:\^-?\d)?\s?"
 _JOINER = re.compile(
-    rf"[.,]|{_UNIT}(?:\s*[-~〜]\s*|\s*(?:から|か|または|又は|もしくは|あるいは|と|や|及び|および|、?それとも)\s*|,?\s+(?:to|through|or|and)\s+)(?:about\s+|約|\$|[a-z]\s?=\s?)?"
+    rf"[.,]|{_NOUN}(?:\s*[-~〜]\s*|\s*(?:から|か|または|又は|もしくは|あるいは|と|や|及び|および|、?それとも)\s*|,?\s+(?:to|through|or|and)\s+)"
+    r"(?:about\s+|約|\$|[a-z]\s?=\s?)?"
 )
-_LISTED = re.compile(r"(?P<unit>[^\W\d_]{0,3})\s*[,、;]\s*(?:(?P<name>[a-z])\s?=\s?)?")
+_LISTED = re.compile(r"(?P<unit>[^\W\d_ぁ-ん]{0,3}[つこ]?)\s*[,、;]\s*(?:(?P<name>[a-z])\s?=\s?)?")
 _LIST = re.compile(r"(?:\d[\d.]*[^\W\d_]{0,3}\s*[,、;]\s*)+$")
 _NAMED = re.compile(r"(?<![^\s,、;(])(?P<name>[a-z])\s?=\s?$")
 #: Units of which several make one quantity: 2時間30分, 5 feet 3 inches.

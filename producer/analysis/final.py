@@ -33,7 +33,7 @@ class Statement(NamedTuple):
 
 _AFTER = re.compile(
     r"(?:\banswer|\bsolution|\bresult)\b[^.\n:=]{0,60}?(?:\bis\b|\bare\b|\bequals\b|\bwould be\b|\bwill be\b|[:=]|→)(?!\s*not\b)(?:\s*:)?"
-    r"|^\W*(?:the\s+)?(?:final\s+|correct\s+)?answer\W*\n|^\W*(?:最終)?(?:答え?|こたえ|解答|回答|正解|結論)\W*\n"
+    r"|^\W{0,12}(?:the\s+)?(?:final\s+|correct\s+)?answer\W{0,12}\n|^\W{0,12}(?:最終)?(?:答え?|こたえ|解答|回答|正解|結論)\W{0,12}\n"
     r"|(?:最終)?(?:答え?|こたえ|解答|回答|正解|結論|解)\s*(?:[\])】」』>]\s*)?[:=→]|[\[(【「『<](?:最終)?(?:答え?|解答|回答|正解|結論)[\])】」』>]",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -43,7 +43,8 @@ _AFTER_JAPANESE = re.compile(
 )
 _BEFORE = re.compile(
     r"(?P<japanese>[^\s。、,「」]{1,24}?)[」』)]?\s*(?:が|こそ)\s*、?(?:最終的な|最も)?(?:正解|正答|答え|解答|正し(?:い|く)|適切|当てはまる|該当する)"
-    r"|(?P<english>\S{1,24}) (?:is|would be) (?:the |my |our )?(?:final |correct |right |best )*(?:answer|correct|choice|option)\b",
+    r"|(?P<english>(?:\S{1,12}(?:,(?: or| and)?| or| and) ){0,8}\S{1,24}) (?:is|would be) "
+    r"(?:the |my |our )?(?:final |correct |right |best )*(?:answer|correct|choice|option)\b",
     re.IGNORECASE,
 )
 _PHRASES = ((_AFTER, Kind.AFTER), (_AFTER_JAPANESE, Kind.AFTER_JAPANESE), (_BEFORE, Kind.BEFORE))

@@ -68,7 +68,7 @@ def _says(reply: str, gold: str) -> bool:
         first = [one.text for one in said[:1]] or [reply]
         return (
             re.match(
-                rf"{re.escape(wanted)}(?:$|\s*[^\w\s]|です|である|だ|\s*(?:it|that|this|there|they|he|she|we|i|you|the)\b)",
+                rf"{re.escape(wanted)}(?:$|\s*[^\w\s/]|です|である|だ|\s*(?:it|that|this|there|they|he|she|we|i|you|the)\b)",
                 _spaced(first[0]),
             )
             is not None

@@ -35,6 +35,8 @@ _LATEX: list[_Rule] = [
     (re.compile(r",\\!(?=\d)|\{,\}|(?<=\d)\\,(?=\d)|(?<=\d)\\!(?=\d)"), ""),
     (re.compile(r"\\[()\[\],;:!]|\\ "), " "),
 ]
+#: Rules look across spaces, and a model that loops may write thousands.
+_MANY_SPACES = re.compile(r"\s{2,}")
 _SIGNS: list[_Rule] = [
     (re.compile(r"(?<=\d)[\u00a0\u2007\u2009\u202f'’_](?=\d{3}(?!\d))"), ""),  # thin spaces, apostrophes, underscores between thousands
     (
@@ -42,6 +44,7 @@ _SIGNS: list[_Rule] = [
         lambda match: "".join(part or "" for part in match.groups()),
     ),
     (re.compile(r"(?<![\d.,])(?<![\d.,] )(\d{1,3}) (\d{3})(?![\d/]| \d)"), r"\1\2"),
+    (re.compile(r"<(\d[\d.,]*)>"), r"\1"),
     (re.compile(r"</?(?:[a-z][a-z0-9]*|[A-Z]{2,}[A-Z0-9]*)\s*/?>"), " "),
     (re.compile(r"[\u2010-\u2015\u2212\ufe63]"), "-"),
     (re.compile(r"(?<![\w)])(?<![\w)] )-\s+(?=\d+/\d)"), "-"),  # -½
@@ -114,6 +117,7 @@ class Number(NamedTuple):
 
 def plain(text: str) -> str:
     """Return a text without what hides numbers: full-width forms, LaTeX, Markdown's emphasis, currency signs, many kinds of minus."""
+    text = _MANY_SPACES.sub(lambda match: "\n\n" if match[0].count("\n") > 1 else "\n" if "\n" in match[0] else " ", text)
     text = re.sub(r"[⁰¹²³⁴-⁹⁺⁻]+", lambda match: "^" + match[0].translate(_SUPERSCRIPTS), text)
     text = re.sub(r"[¼-¾⅐-⅞]", lambda match: " " + unicodedata.normalize("NFKC", match[0]).replace("\u2044", "/"), text)
     for pattern, replacement in _SIGNS[:1]:  # before NFKC makes all spaces equal

@@ -19,11 +19,13 @@ _ONE = re.compile(r"\W*one(?: \w+)?\W*", re.IGNORECASE)
 _REFUSAL = re.compile(
     r"\bI(?:'m| am)? (?:(?:do not|don't|cannot|can't|could not|couldn't) (?:know|answer|determine|say|tell|solve|find|provide|give|help)"
     r"|unable to|not (?:sure|able))"
-    r"|\b(?:cannot|can't|can not) be (?:determined|answered|known|solved)|\b(?:not enough|insufficient) information"
+    r"|\b(?:cannot|can't|can not) be (?:determined|answered|known|solved)|\b(?:not enough|insufficient) (?:information|data)"
     r"|(?:わか|分か|判)り(?:ません|かねます)|(?:答え|応え|求め|決め|定め)られ(?:ません|ない)|解(?:け|くことはでき)(?:ません|ない)"
     r"|(?:[答応]え|回答|判断|特定|計算|確定|断定|決定|算出|推定)(?:する|る)?(?:こと)?(?:は|が)?(?:でき(?:ません|ない)|しかねます)|不明です",
     re.IGNORECASE,
 )
+#: Numbers that are passed over before a text is given up: it is none that says an answer.
+_LOOKED_AT = 64
 #: What may stand before a number, and behind it, if there is nothing else.
 _BEFORE = r"(?:[a-z]\s*=\s*|約|およそ|ほぼ|≈|~|about |approximately |approx\.? )?"
 _UNIT = r"[^\d。!?]{0,16}[.。]?"
@@ -89,7 +91,7 @@ def _said(text: str, *, last: bool, whole: bool = False, within: tuple[int, int]
     first, behind = within or (0, len(text))
     places = [place for place, number in enumerate(found) if first <= number.start < behind]
     one = Standing.DENIED
-    for place in reversed(places) if last else places:
+    for place in places[: -_LOOKED_AT - 1 : -1] if last else places[:_LOOKED_AT]:
         one = standing(text, found, place)
         if one in (Standing.CLAIMED, Standing.OPEN):
             return _Said(found[place] if one is Standing.CLAIMED else None)

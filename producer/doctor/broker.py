@@ -18,6 +18,8 @@ from .permissions import denied
 _OLDEST = (6, 2)
 #: Share of the memory, and of the connections, from which on it gets tight.
 _TIGHT = 0.6
+#: Days for which a certificate should hold.
+_SOON = 30
 _PART = "broker"
 
 
@@ -54,7 +56,7 @@ def _way_there(transport: Transport) -> Iterator[Finding]:
         if parse_qs(parts.query).get("ssl_cert_reqs", [""])[0] in ("none", "CERT_NONE"):
             yield warning(_PART, "TLS is on, but the server's certificate is not checked", "remove ssl_cert_reqs=none from the URL")
         else:
-            yield ok(_PART, "TLS is on")
+            yield _certificate(transport)
     elif not here:
         yield warning(_PART, "questions, answers and the password cross the network in clear", "use TLS: rediss://")
     if not _opens_without_password(url):
@@ -63,6 +65,14 @@ def _way_there(transport: Transport) -> Iterator[Finding]:
         yield warning(_PART, "everybody on this machine may use it: it asks for no password", "set requirepass, or an ACL")
     else:
         yield problem(_PART, "everybody who reaches it may read and change all: it asks for no password", "set requirepass, or an ACL")
+
+
+def _certificate(transport: Transport) -> Finding:
+    days = transport.certificate_days()
+    if days < _SOON:
+        make_new = "delete its folder, run compose/certificates.sh again, and restart the broker; those of other machines may be as old"
+        return warning(_PART, f"TLS is on, but the broker's certificate ends in {days:.0f} days, and nobody reaches it then", make_new)
+    return ok(_PART, f"TLS is on; the broker's certificate holds for {days:.0f} days")
 
 
 def _opens_without_password(url: str) -> bool:

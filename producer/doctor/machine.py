@@ -1,6 +1,7 @@
 """What the doctor looks at on this machine: Python, Kotae, what is installed beside it, and GPUs; nothing heavy is imported."""
 
 import platform
+import re
 import subprocess
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -22,6 +23,8 @@ _EXTRAS = {
 }
 #: Told although no extra names it.
 _ALSO = ("torch", "transformers")
+#: The packages by which CUDA comes with torch, the later ones first; their version is CUDA's.
+_CUDA_RUNTIMES = ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12")
 
 
 def look_at_machine() -> Iterator[Finding]:
@@ -59,19 +62,37 @@ def _gpus() -> Iterator[Finding]:
             yield ok(_PART, "no GPU and no vLLM: a fleet can be asked from here, with --broker")
         return
     yield ok(_PART, f"GPUs that may be used: {', '.join(visible)}; {'; '.join(_nvidia_smi())}")
+    yield from _cuda()
     if not _version("vllm"):
         yield warning(_PART, "there are GPUs, but vLLM is not installed", "pip install 'kotae[gpu]'")
+
+
+def _cuda() -> Iterator[Finding]:
+    """Hold the CUDA that came with torch against what the driver knows; within one major version any goes with any."""
+    ours = next((found for name in _CUDA_RUNTIMES if (found := _version(name))), "")
+    known = re.search(r"CUDA Version: (\d+)", _output(["nvidia-smi"]))
+    if ours and known and int(ours.partition(".")[0]) > int(known[1]):
+        yield problem(
+            _PART,
+            f"torch is here with CUDA {ours}, and the driver knows CUDA {known[1]} only: no engine starts",
+            "install a newer driver, or a vLLM whose torch is built for that CUDA",
+        )
 
 
 def _nvidia_smi() -> list[str]:
     """Return name, driver and memory of each GPU, as nvidia-smi says them."""
     command = ["nvidia-smi", "--query-gpu=index,name,driver_version,memory.used,memory.total", "--format=csv,noheader"]
+    told = [[part.strip() for part in line.split(",")] for line in _output(command).splitlines()]
+    gpus = [f"{index}: {name}, driver {driver}, {used} of {total} used" for index, name, driver, used, total in told]
+    return gpus or ["nvidia-smi does not answer"]
+
+
+def _output(command: list[str]) -> str:
+    """Return what a program prints; nothing if it cannot."""
     try:
-        lines = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.splitlines()
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):
-        return ["nvidia-smi does not answer"]
-    told = [[part.strip() for part in line.split(",")] for line in lines]
-    return [f"{index}: {name}, driver {driver}, {used} of {total} used" for index, name, driver, used, total in told]
+        return ""
 
 
 def _required(extra: str) -> list[Requirement]:

@@ -1,8 +1,10 @@
-"""Whether a server speaks TLS, which it does not say to those who do not."""
+"""What can be learnt of a server's TLS: whether it speaks it, and for how long its certificate holds."""
 
+import math
 import socket
 import ssl
-from urllib.parse import urlsplit
+import time
+from urllib.parse import parse_qs, urlsplit
 
 #: Seconds for each step of the handshake.
 _PATIENCE = 2.0
@@ -19,3 +21,19 @@ def speaks_tls(url: str) -> bool:
             return True
     except OSError:
         return False
+
+
+def certificate_days(url: str) -> float:
+    """Return for how many days the certificate of a server holds; infinity where none is used or looked at. Raises OSError."""
+    parts = urlsplit(url)
+    options = parse_qs(parts.query)
+    if parts.scheme != "rediss" or options.get("ssl_cert_reqs", [""])[0] in ("none", "CERT_NONE"):
+        return math.inf
+    context = ssl.create_default_context(cafile=options.get("ssl_ca_certs", [None])[0])
+    host = parts.hostname or "localhost"
+    with (
+        socket.create_connection((host, parts.port or 6379), _PATIENCE) as plain,
+        context.wrap_socket(plain, server_hostname=host) as secured,
+    ):
+        certificate = secured.getpeercert() or {}
+    return (ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()) / 86400
