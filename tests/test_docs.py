@@ -57,11 +57,12 @@ def test_commands_run_as_printed(page: Path, valkey_url: str, tmp_path: Path) ->
         shutil.copytree(ROOT / name, tmp_path / name)
     with redis.Redis.from_url(valkey_url) as broker:
         broker.flushall()
-    text = "".join(fence.text for fence in fences(page) if fence.kind == "sh").replace("redis://127.0.0.1:6379/0", valkey_url)
+    text = "".join(fence.text for fence in fences(page) if fence.kind == "sh")
     if missing := [name for name in ("redis-server", "openssl", "sqlite3", "curl") if name in text and shutil.which(name) is None]:
         pytest.skip(f"{', '.join(missing)}: not installed")
     for port in ("9464", "9465", "5555", "6380"):  # others may be at theirs
-        text = text.replace(port, str(find_free_port(start_port=random.randrange(20000, 32000))))
+        text = re.sub(rf"\b{port}\b", str(find_free_port(start_port=random.randrange(20000, 32000))), text)
+    text = text.replace("redis://127.0.0.1:6379/0", valkey_url)
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     script = f"set -eu -o pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n{text}"
 
