@@ -123,9 +123,13 @@ def tls(broker_url: str, tmp_path: Path) -> Iterator[tuple[str, Path]]:
     behind = urlsplit(broker_url)
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(1 << 16):
-            writer.write(data)
-        writer.close()
+        try:
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+            writer.close()
+        except BaseException:  # the end of the test among it
+            writer.transport.abort()
+            raise
 
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_server, to_server = await asyncio.open_connection(behind.hostname, behind.port)
@@ -133,6 +137,14 @@ def tls(broker_url: str, tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
     with serving(lambda: asyncio.start_server(connect, "127.0.0.1", 0, ssl=context)) as port:
         yield f"rediss://{behind.netloc.rpartition('@')[0]}@127.0.0.1:{port}/0", certificate
+
+
+async def _cancel_the_rest() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(0)  # transports that were given up are closed by then
 
 
 @contextmanager
@@ -147,9 +159,7 @@ def serving(start: Callable[[], Coroutine[Any, Any, asyncio.Server]]) -> Iterato
     server.close()
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
-    for task in asyncio.all_tasks(loop):
-        task.cancel()
-    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(_cancel_the_rest())
     loop.close()
 
 

@@ -338,7 +338,8 @@ def test_files_of_the_settings_are_those_of_the_folder_where_it_was_started(
 
 def test_a_mistake_is_one_line_where_celery_is_started_by_itself_too(start_worker: StartWorker) -> None:
     """A worker without our supervisor, and Flower."""
-    worker = start_worker(command=["celery", "-A", "workers.tasks", "worker"], wait=False, KOTAE_BROKER_PASSWORD_FILE="/nowhere/secret")
+    celery = [sys.executable, "-m", "celery", "-A", "workers.tasks", "worker"]
+    worker = start_worker(command=celery, wait=False, KOTAE_BROKER_PASSWORD_FILE="/nowhere/secret")
 
     assert worker.popen.wait(60) == 2
     (line,) = worker.said().splitlines()

@@ -8,6 +8,7 @@ from typing import Any
 
 from kombu.transport import redis, virtual
 from kombu.utils.scheduling import round_robin_cycle
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from .contract.broker import goes_first
@@ -87,6 +88,17 @@ class Channel(redis.Channel):
         if self._kept is None or self._kept.connection_pool is not self.pool:  # a lost connection replaces the pool
             self._kept = super()._create_client()  # type: ignore[misc]
         return self._kept
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        """Connect nowhere once the connection was given up.
+
+        kombu 5.7 closes a channel twice that waits for rows when its server goes away, and Celery ends over what the second time raises
+        unless it is an error of the connection.
+        """
+        if self.connection.client is None:
+            raise RedisConnectionError("this connection was lost")
+        params: dict[str, Any] = super()._connparams(asynchronous=asynchronous)  # type: ignore[misc]
+        return params
 
     def _brpop_start(self, *args: Any, **kwargs: Any) -> None:
         # Not by the prefetch count: lowering that leaves a row that is on its way here where nobody counts it.

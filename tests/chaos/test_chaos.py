@@ -180,6 +180,24 @@ def test_a_server_that_is_killed_and_comes_back_costs_no_finished_row(world: Wor
     assert figures.finished_rows_generated_again == 0
 
 
+def test_a_worker_that_waits_for_more_rows_outlives_the_loss_of_its_server(world: World) -> None:
+    """It has some, and room for others: its process went down with the connection, and the engine with it."""
+    texts = questions(12)
+    book = world.workbook("q.xlsx", texts)
+    (worker,) = world.start_workers("delay=8", count=1)
+    running = world.run(book)
+    eventually(lambda: world.in_flight() == len(texts))
+    process = worker.child()
+
+    world.server.kill()
+    eventually(lambda: "Connection to broker lost" in worker.said())
+    world.server.start()
+
+    assert running.ends() == 0, running.said()
+    assert process is not None
+    assert worker.child() == process, worker.said()
+
+
 def test_connections_that_are_cut_cost_at_most_the_rows_in_flight(world: World) -> None:
     """Fault 6, as a firewall does that forgets its table: every client must notice by itself."""
     texts, cuts = questions(3000 if LONG else 600), 5 if LONG else 1
