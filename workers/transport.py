@@ -8,7 +8,6 @@ from typing import Any
 
 from kombu.transport import redis, virtual
 from kombu.utils.scheduling import round_robin_cycle
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from .contract.broker import goes_first
@@ -82,6 +81,10 @@ class Channel(redis.Channel):
 
     _kept: Any = None
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._known: dict[bool, dict[str, Any]] = {}
+        super().__init__(*args, **kwargs)
+
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:
             return super()._create_client(asynchronous=True)  # type: ignore[misc]  # the stubs lack it
@@ -90,15 +93,14 @@ class Channel(redis.Channel):
         return self._kept
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        """Connect nowhere once the connection was given up.
+        """Return how to connect, as long as anything still comes this way.
 
-        kombu 5.7 closes a channel twice that waits for rows when its server goes away, and Celery ends over what the second time raises
-        unless it is an error of the connection.
+        kombu 5.7 closes a channel that waits for rows twice when its server goes away, the second time after it has forgotten whose it
+        was: Celery would end over that. And rows that are in flight then are acknowledged on their old channel.
         """
-        if self.connection.client is None:
-            raise RedisConnectionError("this connection was lost")
-        params: dict[str, Any] = super()._connparams(asynchronous=asynchronous)  # type: ignore[misc]
-        return params
+        if self.connection.client is not None:
+            self._known[asynchronous] = super()._connparams(asynchronous=asynchronous)  # type: ignore[misc]
+        return dict(self._known[asynchronous])
 
     def _brpop_start(self, *args: Any, **kwargs: Any) -> None:
         # Not by the prefetch count: lowering that leaves a row that is on its way here where nobody counts it.
