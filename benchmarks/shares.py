@@ -65,7 +65,7 @@ def _together(fleet: Fleet, kind: str, rows: int, runs: int, last_options: list[
     return {
         "queues": len(queues),
         "rows_per_s": rates,
-        "most_over_least": round(max(rates) / min(rates), 3) if rates else None,
+        "most_over_least": round(max(rates) / min(rates), 3) if rates and min(rates) else None,
         "seconds_shared": round(until - first, 1),
         "last_row_begun_after_s": [round(when - begun[0][0], 1) for when in ended],
     }
