@@ -61,11 +61,12 @@ def _together(fleet: Fleet, kind: str, rows: int, runs: int, last_options: list[
     with contextlib.ExitStack() as stack:
         stores = [stack.enter_context(_store(fleet.home / f"{kind}-{number}")) for number in range(runs)]
         queues = {store.manifest.queue for store in stores}
+    least = min(rates, default=0.0)  # none of those that wait for one with priority
     ended = [max(when for when, run in begun if run == one) for one in ids]
     return {
         "queues": len(queues),
         "rows_per_s": rates,
-        "most_over_least": round(max(rates) / min(rates), 3) if rates and min(rates) else None,
+        "most_over_least": round(max(rates) / least, 3) if least else None,
         "seconds_shared": round(until - first, 1),
         "last_row_begun_after_s": [round(when - begun[0][0], 1) for when in ended],
     }
