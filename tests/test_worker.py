@@ -7,6 +7,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from shutil import which
+from typing import Any
 
 import psutil
 import pytest
@@ -188,9 +189,13 @@ def test_a_second_signal_hands_back_at_once(start_worker: StartWorker, broker_ur
     """Who presses Ctrl-C twice does not want to wait for ten minutes."""
     worker = start_worker("--engine-arg", "delay=1000", "--drain-seconds", "1000")
     send(broker_url, [question(row=row) for row in range(5)], "echo")
-    eventually(lambda: client.hlen(broker.UNACKED) == 5)
+
+    def presence() -> dict[str, Any]:
+        return next((json.loads(said) for key in client.keys("kotae.presence.*") if (said := client.get(key))), {})
+
+    eventually(lambda: presence().get("in_flight") == 5)
     worker.popen.terminate()
-    eventually(lambda: any(json.loads(client.get(key))["leaving"] for key in client.keys("kotae.presence.*")))
+    eventually(lambda: presence().get("leaving"))
 
     worker.popen.terminate()
 
