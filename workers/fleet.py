@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,8 @@ from .host_page import HostPage, Source, read_socket
 from .lifecycle import EXIT_NO_ENGINE, EXIT_USER_ERROR, READY_FD
 from .settings import WorkerSettings
 
+#: Seconds between two looks at the processes.
+_LOOK = 0.2
 #: Seconds before a process that died is started again: first, and at most.
 _RESTART_DELAYS = (1.0, 5.0)
 #: Deaths in a row, each before the engine was ready, after which a place is given up.
@@ -83,19 +84,20 @@ def supervise(settings: WorkerSettings, groups: list[list[str]], log_level: str)
     A process that died is started again, each alone, after at most 5 s. A place whose engine dies three times in a row before it
     is ready is given up, the others go on. What fails at the very first start is somebody's mistake and ends all.
     """
-    stop = _StopSignal()
+    stop = _StopSignals()
     places = [_Place(f"gpu{'-'.join(group)}", ",".join(group), {"CUDA_VISIBLE_DEVICES": ",".join(group)}) for group in groups] or [
         _Place(f"cpu-{os.getpid()}", "cpu", {"CUDA_VISIBLE_DEVICES": ""})
     ]
     with _metrics(settings, places):
         try:
-            while not stop.wait(0.2):
+            while not stop.count:
                 for place in places:
                     code = _look_after(place, settings.served_name, log_level)
                     if code in (EXIT_USER_ERROR, EXIT_NO_ENGINE) and place.starts == 1:
                         return code
                 if all(place.is_given_up for place in places):
                     return EXIT_NO_ENGINE
+                time.sleep(_LOOK)
             return 0
         finally:
             _stop_all(places, stop)
@@ -115,18 +117,19 @@ def _metrics(settings: WorkerSettings, places: list[_Place]) -> Iterator[None]:
         yield
 
 
-class _StopSignal(threading.Event):
-    """Set by SIGTERM or SIGINT; counts them, since a second one means: at once."""
+class _StopSignals:
+    """Counts SIGTERM and SIGINT, since a second one means: at once.
+
+    Only counts: an Event that is set while its own thread is about to wait for it would never return.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
         self.count = 0
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._received)
 
     def _received(self, *_: object) -> None:
         self.count += 1
-        self.set()
 
 
 def _look_after(place: _Place, served_name: str, log_level: str) -> int | None:
@@ -178,7 +181,7 @@ def _was_ready(place: _Place) -> bool:
         os.close(place.ready)
 
 
-def _stop_all(places: list[_Place], stop: _StopSignal) -> None:
+def _stop_all(places: list[_Place], stop: _StopSignals) -> None:
     running = [place.process for place in places if place.process is not None]
     passed_on = 0
     # Each drains by itself for as long as it was told; whoever stopped us decides how long that may take.
