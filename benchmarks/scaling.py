@@ -8,18 +8,13 @@ there is; each point follows a pass that warms its workers, and every pass has p
 """
 
 import argparse
-import contextlib
-import random
 import statistics
 import tempfile
-import time
 from pathlib import Path
-
-import psutil
 
 from producer.local import DEMO
 
-from .fleet import Fleet, Passed, Worker, machine, parse_engine_args, say, start_fleet, today
+from .fleet import Fleet, Passed, machine, parse_engine_args, say, start_fleet, today
 from .ledgers import Span, spans, tail, tokens_per_second
 from .workload import Knowledge
 
@@ -57,8 +52,6 @@ def main() -> None:
                     say(efficiency=kind, workers=workers, value=round(rate / alone.setdefault(kind, rate), 3))
         for knowledge in given.order:
             _point(fleet, given, f"order {knowledge}", given.strong_rows, knowledge)
-        if given.kill:
-            _kill(fleet, given)
 
 
 def _options() -> argparse.Namespace:
@@ -73,7 +66,6 @@ def _options() -> argparse.Namespace:
     options.add_argument("--max-tokens", type=int, default=1024)
     options.add_argument("--repeat", type=int, default=1)
     options.add_argument("--order", action="append", default=[], choices=["none", "good", "perfect"], help="also send the longest first")
-    options.add_argument("--kill", action="store_true", help="also kill the engine of the last worker in the middle of a pass")
     return options.parse_args()
 
 
@@ -94,40 +86,6 @@ def _point(fleet: Fleet, given: argparse.Namespace, kind: str, rows: int, knowle
 
 def _engines(fleet: Fleet, passed: Passed) -> list[list[Span]]:
     return [spans(worker.ledger, passed.run_id) for worker in fleet.workers]
-
-
-def _kill(fleet: Fleet, given: argparse.Namespace) -> None:
-    """Kill the engine core of the last worker at a third of the rows, and look at what the others do until it is back."""
-    victim, killed = fleet.workers[-1], 0.0
-
-    def watch(share: float) -> None:
-        nonlocal killed
-        if share > 1 / 3 and not killed:
-            killed = time.time()
-            _engine_core(victim).kill()
-
-    passed = fleet.ask(fleet.new_pass(given.strong_rows, given.max_tokens), given.mean_tokens, watch=watch)
-    engines = _engines(fleet, passed)
-    back = min((span.start for span in engines[-1] if span.start > killed + 1), default=passed.ended)
-    others = tokens_per_second(engines[:-1], passed.sizes, passed.began, 2.0)
-    at, until = int((killed - passed.began) / 2), int((min(back, passed.ended - 10) - passed.began) / 2)
-    before, during = others[at - 4 : at], others[at + 1 : until]
-    say(
-        kind="kill -9 of an engine core",
-        **passed.rate(),
-        rows_stored=passed.rows,
-        back_after=round(back - killed, 1),
-        others_before=before,
-        others_during=during,
-        lowest_over_before=round(min(during, default=0.0) / (sum(before) / max(1, len(before)) or 1), 3),
-    )
-
-
-def _engine_core(worker: Worker) -> psutil.Process:
-    processes = psutil.Process(worker.process.pid).children(recursive=True)
-    with contextlib.suppress(StopIteration):
-        return next(process for process in processes if "EngineCore" in " ".join([process.name(), *process.cmdline()]))
-    return random.choice(processes)  # an engine without a process of its own: whatever is hit
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ _LOGNORMAL = ["--rows", "2048", "--mean-tokens", "250", "--max-tokens", "1024"]
 MEASUREMENTS: dict[str, list[str]] = {
     "overhead": ["benchmarks.engine_overhead", *_SHAPE, *_LOGNORMAL, "--pairs", "3", "--alone", "--loop", "8", "--unseeded"],
     "start": ["benchmarks.engine_start", *_SHAPE],
-    "scaling": ["benchmarks.scaling", *_SHAPE, "--gpus", "0,1", "--order", "good", "--order", "perfect", "--kill"],
+    "scaling": ["benchmarks.scaling", *_SHAPE, "--gpus", "0,1", "--order", "good", "--order", "perfect"],
+    "killed-engine": ["benchmarks.killed_engine", *_SHAPE, "--gpus", "0,1"],
     "bf16": ["benchmarks.engines", *_DISK, "--engine-arg", "max_model_len=3584"],
     "fp8": ["benchmarks.engines", *_DISK, "--engine-arg", "max_model_len=3584", "--engine-arg", 'quantization="fp8"'],
     "bitsandbytes": ["benchmarks.engines", *_DISK, "--engine-arg", "max_model_len=3584", "--engine-arg", 'quantization="bitsandbytes"'],

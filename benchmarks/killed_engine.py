@@ -1,0 +1,107 @@
+"""What a killed engine costs its neighbours: SIGKILL to the engine core of the last of several workers in the middle of a run.
+
+A pass of the same size without a kill comes before it. The rate of the others counts from the kill until the engine is back, or until
+they have begun their last row.
+
+    python -m benchmarks.killed_engine --gpus 0,1 --model FOLDER --engine-arg 'load_format="dummy"'
+    python -m benchmarks.killed_engine --engine echo --gpus , --engine-arg delay=2 --engine-arg max_num_seqs=64 --rows 3000
+"""
+
+import argparse
+import contextlib
+import random
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from producer.local import DEMO
+
+from .fleet import Fleet, Passed, Worker, machine, parse_engine_args, say, start_fleet, today
+from .ledgers import Span, spans, tokens_per_second
+
+#: Seconds over which a rate is taken.
+_WIDTH = 2.0
+#: Bins before the kill that say what the others did until then.
+_BEFORE = 4
+
+
+def main() -> None:
+    """Measure and print JSON lines as they come."""
+    given = _options()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        start_fleet(Path(folder), given.model, given.engine, parse_engine_args(given.engine_arg)) as fleet,
+    ):
+        for gpu in given.gpus.split(","):
+            fleet.start_worker(gpu)
+        ready = fleet.wait()
+        say(benchmark="killed_engine", machine=machine(), date=today(), ready_after=ready, engine_args=fleet.identity().engine_args)
+        fleet.ask(fleet.new_pass(given.rows // 4, given.max_tokens), given.mean_tokens)  # warms both
+        whole = fleet.ask(fleet.new_pass(given.rows, given.max_tokens), given.mean_tokens)
+        say(kind="no kill", workers=len(fleet.workers), **whole.rate(), per_second=_per_second(fleet, whole))
+        _kill(fleet, given)
+
+
+def _options() -> argparse.Namespace:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--gpus", default=",", help="ids with commas between them; empty ones are workers on the CPU")
+    options.add_argument("--model", default=DEMO)
+    options.add_argument("--engine", default="vllm")
+    options.add_argument("--engine-arg", action="append", default=[], help="KEY=JSON")
+    options.add_argument("--rows", type=int, default=6144)
+    options.add_argument("--mean-tokens", type=int, default=250)
+    options.add_argument("--max-tokens", type=int, default=1024)
+    options.add_argument("--at", type=float, default=0.25, help="share of the rows that is stored when the engine is killed")
+    return options.parse_args()
+
+
+def _kill(fleet: Fleet, given: argparse.Namespace) -> None:
+    victim, killed = fleet.workers[-1], 0.0
+
+    def watch(share: float) -> None:
+        nonlocal killed
+        if share > given.at and not killed:
+            killed = time.time()
+            _engine_core(victim).kill()
+
+    passed = fleet.ask(fleet.new_pass(given.rows, given.max_tokens), given.mean_tokens, watch=watch)
+    engines = _engines(fleet, passed)
+    back = min((span.start for span in engines[-1] if span.start > killed + 1), default=passed.ended)
+    last_begun = min(max(span.start for span in engine) for engine in engines[:-1])
+    others = tokens_per_second(engines[:-1], passed.sizes, passed.began, _WIDTH)
+    at, until = (int((moment - passed.began) / _WIDTH) for moment in (killed, min(back, last_begun)))
+    before, during = others[max(0, at - _BEFORE) : at], others[at + 1 : until]
+    say(
+        kind="kill -9 of an engine core",
+        workers=len(fleet.workers),
+        **passed.rate(),
+        rows_per_worker=[len(engine) for engine in engines],
+        killed_after=round(killed - passed.began, 1),
+        back_after=round(back - killed, 1),
+        others_before=before,
+        others_during=during,
+        lowest_over_before=round(min(during) / statistics.mean(before), 3) if before and during else None,
+        per_second=_per_second(fleet, passed),
+    )
+
+
+def _engines(fleet: Fleet, passed: Passed) -> list[list[Span]]:
+    return [spans(worker.ledger, passed.run_id) for worker in fleet.workers]
+
+
+def _per_second(fleet: Fleet, passed: Passed) -> list[float]:
+    return tokens_per_second(_engines(fleet, passed), passed.sizes, passed.began)
+
+
+def _engine_core(worker: Worker) -> psutil.Process:
+    processes = psutil.Process(worker.process.pid).children(recursive=True)
+    with contextlib.suppress(StopIteration):
+        return next(process for process in processes if "EngineCore" in " ".join([process.name(), *process.cmdline()]))
+    return random.choice(processes)  # an engine without a process of its own: whatever is hit
+
+
+if __name__ == "__main__":
+    main()
