@@ -1,7 +1,7 @@
 """What a killed engine costs its neighbours: SIGKILL to the engine core of the last of several workers in the middle of a run.
 
-A pass of the same size without a kill comes before it. The rate of the others counts from the kill until the engine is back, or until
-they have begun their last row.
+A pass of two thirds of the rows without a kill comes before it. The rate of the others counts from the kill until the engine is back,
+or until they have begun their last row.
 
     python -m benchmarks.killed_engine --gpus 0,1 --model FOLDER --engine-arg 'load_format="dummy"'
     python -m benchmarks.killed_engine --engine echo --gpus , --engine-arg delay=2 --engine-arg max_num_seqs=64 --rows 3000
@@ -40,7 +40,7 @@ def main() -> None:
         ready = fleet.wait()
         say(benchmark="killed_engine", machine=machine(), date=today(), ready_after=ready, engine_args=fleet.identity().engine_args)
         fleet.ask(fleet.new_pass(given.rows // 4, given.max_tokens), given.mean_tokens)  # warms both
-        whole = fleet.ask(fleet.new_pass(given.rows, given.max_tokens), given.mean_tokens)
+        whole = fleet.ask(fleet.new_pass(given.rows * 2 // 3, given.max_tokens), given.mean_tokens)
         say(kind="no kill", workers=len(fleet.workers), **whole.rate(), per_second=_per_second(fleet, whole))
         _kill(fleet, given)
 

@@ -22,22 +22,32 @@ from .fleet import say
 _SHAPE = ["--model", "{model}", "--engine-arg", 'load_format="dummy"', "--engine-arg", "max_model_len=3584"]
 #: A checkpoint on disk, which Unsloth needs.
 _DISK = ["--model", "{checkpoint}"]
+_BOTH, _ONE = ["--kotae-gpu", "{gpu}", "--offline-gpu", "{gpu}"], ["--gpu", "{gpu}"]
+_VLLM = [*_ONE, *_DISK, "--engine-arg", "max_model_len=3584"]
 _UNSLOTH = ["--engine", "unsloth", *_DISK]
 _LOGNORMAL = ["--rows", "2048", "--mean-tokens", "250", "--max-tokens", "1024"]
 
 #: What each measurement runs, as a module of ours or of pytest and its arguments.
 MEASUREMENTS: dict[str, list[str]] = {
-    "overhead": ["benchmarks.engine_overhead", *_SHAPE, *_LOGNORMAL, "--pairs", "3", "--alone", "--loop", "8", "--unseeded"],
-    "start": ["benchmarks.engine_start", *_SHAPE],
+    "overhead": ["benchmarks.engine_overhead", *_SHAPE, *_LOGNORMAL, *_BOTH, "--pairs", "3", "--alone", "--loop", "8", "--unseeded"],
+    "start": ["benchmarks.engine_start", *_SHAPE, *_ONE],
     "scaling": ["benchmarks.scaling", *_SHAPE, "--gpus", "0,1", "--order", "good", "--order", "perfect"],
     "killed-engine": ["benchmarks.killed_engine", *_SHAPE, "--gpus", "0,1"],
-    "bf16": ["benchmarks.engines", *_DISK, "--engine-arg", "max_model_len=3584"],
-    "fp8": ["benchmarks.engines", *_DISK, "--engine-arg", "max_model_len=3584", "--engine-arg", 'quantization="fp8"'],
-    "bitsandbytes": ["benchmarks.engines", *_DISK, "--engine-arg", "max_model_len=3584", "--engine-arg", 'quantization="bitsandbytes"'],
-    "unsloth": ["benchmarks.engines", *_UNSLOTH],
-    "unsloth-bf16": ["benchmarks.engines", *_UNSLOTH, "--engine-arg", "load_in_4bit=false"],
-    "unsloth-overhead": ["benchmarks.engine_overhead", *_UNSLOTH, *_LOGNORMAL, "--pairs", "3", "--alone"],
-    "unsloth-loads": ["benchmarks.engines", *_UNSLOTH, "--in-flight", "16", "--tokens", "64", "--passes", "1"],
+    "bf16": ["benchmarks.engines", *_VLLM],
+    "fp8": ["benchmarks.engines", *_VLLM, "--engine-arg", 'quantization="fp8"'],
+    "bitsandbytes": [
+        "benchmarks.engines",
+        *_ONE,
+        *_DISK,
+        "--engine-arg",
+        "max_model_len=3584",
+        "--engine-arg",
+        'quantization="bitsandbytes"',
+    ],
+    "unsloth": ["benchmarks.engines", *_ONE, *_UNSLOTH],
+    "unsloth-bf16": ["benchmarks.engines", *_ONE, *_UNSLOTH, "--engine-arg", "load_in_4bit=false"],
+    "unsloth-overhead": ["benchmarks.engine_overhead", *_UNSLOTH, *_LOGNORMAL, *_BOTH, "--pairs", "3", "--alone"],
+    "unsloth-loads": ["benchmarks.engines", *_ONE, *_UNSLOTH, "--in-flight", "16", "--tokens", "64", "--passes", "1"],
     "unsloth-suite": ["pytest", "-n0", "tests/test_unsloth.py", "tests/test_engines.py", "-k", "unsloth"],
 }
 
@@ -48,6 +58,7 @@ def main() -> None:
     options.add_argument("names", nargs="*", metavar="NAME")
     options.add_argument("--model", default="", help="folder with the shape of a model: a config and a tokenizer")
     options.add_argument("--checkpoint", default="", help="folder with a model and its weights")
+    options.add_argument("--gpu", default="0", help="id of the GPU for what needs one; empty for the CPU")
     options.add_argument("--out", type=Path, default=Path("figures.jsonl"))
     given = options.parse_args()
     if unknown := [name for name in given.names if name not in MEASUREMENTS]:
@@ -67,9 +78,11 @@ def _done(out: Path) -> set[str]:
 
 
 def _measure(name: str, given: argparse.Namespace) -> int:
-    folders = {"{model}": given.model, "{checkpoint}": given.checkpoint}
-    command = [sys.executable, "-m", *(folders.get(argument, argument) for argument in MEASUREMENTS[name])]
-    environment = os.environ | {"TEST_ENGINES": "unsloth"}  # which engines the suite runs with
+    places = {"{model}": given.model, "{checkpoint}": given.checkpoint, "{gpu}": given.gpu}
+    command = [sys.executable, "-m", *(places.get(argument, argument) for argument in MEASUREMENTS[name])]
+    environment = dict(os.environ)
+    if MEASUREMENTS[name][0] == "pytest":  # it uses whatever GPU it sees
+        environment |= {"TEST_ENGINES": "unsloth", "CUDA_VISIBLE_DEVICES": given.gpu}
     began = time.monotonic()
     with given.out.open("a") as out:
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
