@@ -3,13 +3,13 @@
 import contextlib
 import datetime
 import os
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 from workers.contract.errors import UserError, WorkbookError
 from workers.contract.messages import Outcome, Sampling
 from workers.contract.replies import default_system_prompt
+from workers.contract.version import kotae_version
 
 from .asking import Rows
 from .local import LocalModel
@@ -158,7 +158,7 @@ def _manifest(plan: Plan, run_id: str, served_name: str, adapter: str | None, lo
         steering=plan.steering,
         rows=plan.sheet.height,
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
-        kotae_version=version("kotae"),
+        kotae_version=kotae_version(),
         model=local.model if local else served_name,
         engine=local.engine if local else "",
         engine_args=local.engine_args if local else {},

@@ -12,7 +12,6 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar, cast
 
 import redis
@@ -26,6 +25,7 @@ from .contract.errors import EngineDead, UserError
 from .contract.exposition import serve_metrics
 from .contract.fingerprint import fingerprint_identity
 from .contract.messages import Answer, ModelIdentity, Presence
+from .contract.version import kotae_version
 from .engines import Engine, open_engine
 from .engines.ledger import LedgerEngine
 from .host_page import HostPage, Source
@@ -92,7 +92,7 @@ class WorkerLife:
         self.gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "")
         self.meter = Meter(len(self.gpu.split(",")))
         self._clock_skew = 0.0
-        self._kotae = _installed_version()
+        self._kotae = kotae_version()
         self.max_in_flight = settings.max_in_flight or engine.max_in_flight + self._reserve
 
     def start(self, worker: str) -> None:
@@ -330,13 +330,6 @@ class _Watch:
             self._steps, self._since = self._engine.steps, time.monotonic()
         still = time.monotonic() - self._since
         return f"no step for {still:.0f} s although it has {rows} rows" if still > self._patience else ""
-
-
-def _installed_version() -> str:
-    try:
-        return version("kotae")
-    except PackageNotFoundError:  # run from a checkout
-        return ""
 
 
 def _delivery_tag(request: Any) -> str | None:

@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from importlib.metadata import version
 from typing import cast
 
 from workers.contract.broker import CONTRACT_VERSION, MAX_CLOCK_SKEW, clock_skew, explaining, parse_queue_name
 from workers.contract.messages import Presence
+from workers.contract.version import kotae_version
 
 from ..transport import Transport
 from .finding import Finding, ok, problem, warning
@@ -59,10 +59,10 @@ def _versions(workers: list[Presence]) -> Iterator[Finding]:
             f"upgrade the older side, which is {older}",
         )
     versions = {worker.kotae for worker in workers if worker.contract == CONTRACT_VERSION} - {""}
-    if versions - {version("kotae")}:
+    if versions - {kotae_version()}:
         yield warning(
             _PART,
-            f"they are of Kotae {', '.join(sorted(versions))}, this is {version('kotae')}",
+            f"they are of Kotae {', '.join(sorted(versions))}, this is {kotae_version()}",
             "upgrade workers and producers together where it is easy; they understand each other",
         )
 

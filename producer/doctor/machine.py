@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from packaging.requirements import Requirement
 
 from workers.contract.hardware import visible_gpus
+from workers.contract.version import kotae_version
 
 from .finding import Finding, ok, problem, warning
 
@@ -29,7 +30,9 @@ _CUDA_RUNTIMES = ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12")
 
 def look_at_machine() -> Iterator[Finding]:
     """Look at what is installed here, by the metadata of packages."""
-    yield ok(_PART, f"Kotae {version('kotae')}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
+    yield ok(
+        _PART, f"Kotae {kotae_version() or '(not installed)'}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    )
     yield from _packages()
     yield from _extras()
     yield from _gpus()
@@ -45,7 +48,7 @@ def _extras() -> Iterator[Finding]:
     for extra, what in _EXTRAS.items():
         packages = _required(extra)
         there = {package.name: found for package in packages if (found := _version(package.name))}
-        if len(there) == len(packages):
+        if packages and len(there) == len(packages):
             also = {name: found for name in _ALSO if (found := _version(name))} if extra in ("gpu", "cpu", "unsloth") else {}
             yield ok(_PART, f"{what}: {', '.join(f'{name} {found}' for name, found in (there | also).items())}")
         for package in packages:
@@ -98,7 +101,7 @@ def _output(command: list[str]) -> str:
 def _required(extra: str) -> list[Requirement]:
     """Return what Kotae requires for an extra, or for itself where that is empty, on this machine."""
     found = []
-    for text in requires("kotae") or []:
+    for text in (requires("kotae") or []) if kotae_version() else []:
         requirement = Requirement(text)
         with_extra = requirement.marker is None or requirement.marker.evaluate({"extra": extra})
         without = requirement.marker is None or requirement.marker.evaluate({"extra": ""})

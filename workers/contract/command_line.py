@@ -2,12 +2,12 @@
 
 import json
 import sys
-from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
 
 from .errors import UserError
+from .version import kotae_version
 
 EXIT_USER_ERROR = 2
 #: What Typer raises for arguments that it cannot read; newer releases carry their own click.
@@ -16,7 +16,7 @@ _UsageError: type[Exception] = next(base for base in typer.BadParameter.__mro__ 
 
 def _tell_version(wanted: bool) -> None:
     if wanted:
-        print(f"kotae {version('kotae')}")
+        print(f"kotae {kotae_version() or '(not installed)'}")
         raise typer.Exit
 
 
