@@ -88,7 +88,7 @@ class WorkerLife:
         engine = open_engine(settings)
         self.engine: Engine = LedgerEngine(engine, settings.ledger) if settings.ledger else engine
         #: Rows that may wait for room in the engine, so that a place in its batch is taken at once when it is free.
-        self._reserve = max(_MIN_RESERVE, engine.max_in_flight // 64)
+        self._reserve = max(_MIN_RESERVE, engine.max_in_flight // 32)
         self.gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "")
         self.meter = Meter(len(self.gpu.split(",")))
         self._clock_skew = 0.0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from workers.contract.errors import EngineDead, EngineError, Failed, UserError
 
+from .admission import Admission
 from .vllm_messages import Abort, Adapter, Loader, Reply, Report, Request
 
 if TYPE_CHECKING:
@@ -53,10 +54,13 @@ class _Server:
         self._loras: dict[str, LoRARequest] = {}
         self._results: list[tuple[str, Reply | EngineError | None]] = []
         self._steps = 0
+        self._admission = Admission(engine.vllm_config.scheduler_config.max_num_seqs)
 
     def run(self) -> None:
         while True:
             self._take_orders()
+            for request in self._admission.let_in(self._engine.get_num_unfinished_requests(), self._steps):
+                self._add(request)
             if self._engine.has_unfinished_requests():
                 self._step()
             self._report()
@@ -69,17 +73,14 @@ class _Server:
             busy = True
 
     def _carry_out(self, order: Request | Abort | Adapter) -> None:
-        from .vllm_requests import as_engine_error, first_line
+        from .vllm_requests import first_line
 
         match order:
-            case Request(request_id, prompt, params, adapter):
-                lora = self._loras[adapter] if adapter is not None else None
-                try:
-                    self._engine.add_request(request_id, {"prompt_token_ids": prompt}, params, lora_request=lora)
-                except Exception as error:
-                    self._results.append((request_id, as_engine_error(error)))
+            case Request():
+                self._admission.hold(order, self._steps)
             case Abort(request_id):
-                self._engine.abort_request([request_id])
+                if not self._admission.forget(request_id):
+                    self._engine.abort_request([request_id])
             case Adapter(name, number, folder):
                 self._loras[name] = self._lora(name, number, folder)
                 try:
@@ -87,6 +88,15 @@ class _Server:
                     self._results.append((name, None))
                 except Exception as error:
                     self._results.append((name, Failed(first_line(error))))
+
+    def _add(self, request: Request) -> None:
+        from .vllm_requests import as_engine_error
+
+        lora = self._loras[request.adapter] if request.adapter is not None else None
+        try:
+            self._engine.add_request(request.request_id, {"prompt_token_ids": request.prompt}, request.params, lora_request=lora)
+        except Exception as error:
+            self._results.append((request.request_id, as_engine_error(error)))
 
     def _step(self) -> None:
         from .vllm_requests import reply_of
@@ -98,5 +108,6 @@ class _Server:
         scheduler = self._engine.engine_core.engine_core.scheduler
         _, waiting = scheduler.get_request_counts()
         usage = scheduler.kv_cache_manager.usage
-        self._connection.send(Report(self._steps, waiting, self._engine.get_num_unfinished_requests(), usage, self._results))
+        held, unfinished = len(self._admission), self._engine.get_num_unfinished_requests()
+        self._connection.send(Report(self._steps, waiting + held, unfinished + held, usage, self._results))
         self._results = []
