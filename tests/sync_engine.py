@@ -38,15 +38,16 @@ def load(model: str, args: dict[str, Any]) -> Any:
 class FailingEngine:
     """Stands for a vLLM whose steps fail: with the real one that takes a fault of the hardware."""
 
-    def __init__(self) -> None:
+    def __init__(self, tokenizer: Any = None) -> None:
+        self.tokenizer = tokenizer
         self.rows: list[str] = []
         self.engine_core = self.scheduler = self.kv_cache_manager = self
         self.usage = 0.0
         self.vllm_config = self.model_config = self.scheduler_config = self
         self.max_model_len, self.dtype, self.quantization, self.max_num_seqs = 64, "float32", None, 4
 
-    def get_tokenizer(self) -> None:
-        return None
+    def get_tokenizer(self) -> Any:
+        return self.tokenizer
 
     def has_unfinished_requests(self) -> bool:
         return bool(self.rows)
@@ -75,4 +76,11 @@ def load_failing(model: str, args: dict[str, Any]) -> Any:
     """Return an engine that fails, or none at all."""
     if model == "none":
         raise UserError("no such model")
-    return FailingEngine()
+    return FailingEngine(_Unreadable() if model == "unreadable" else None)
+
+
+class _Unreadable:
+    """Can be sent to another process, and not be read there: a tokenizer may come with code of its own."""
+
+    def __reduce__(self) -> Any:
+        return int, ("no number",)

@@ -77,3 +77,9 @@ def test_what_loading_fails_with_reaches_whoever_starts_it() -> None:
     """The loading runs in the process that will own the engine."""
     with pytest.raises(UserError, match="no such model"):
         on_a_failing_engine(None, model="none")
+
+
+def test_a_model_that_cannot_be_told_of_is_no_hang() -> None:
+    """A tokenizer comes with code of its own, which may fail in the process that is to use it."""
+    with pytest.raises(EngineDead, match=r"cannot be read \(ValueError: invalid literal"):
+        on_a_failing_engine(None, model="unreadable")

@@ -92,6 +92,8 @@ class EngineProcess:
         except (EOFError, OSError):
             self._process.join(1)
             reason = f"its process ended{_by(self._process.exitcode)}"
+        except Exception as error:  # whoever waits must hear of it
+            reason = f"what its process says cannot be read ({type(error).__name__}: {error})"
         self._die(reason)
 
     def _hear(self, said: Loaded | Report | UserError | EngineDead) -> str:
