@@ -166,13 +166,15 @@ class Offline:
         if self._process is not None:
             return
         gpu = self._given.offline_gpu
+        identity = self._kotae.identity  # what Kotae's worker says it has
         environment = os.environ | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})
+        if identity.engine == "vllm":
+            environment["VLLM_USE_V2_MODEL_RUNNER"] = str(int(identity.versions["model_runner"] == "V2"))
         with self._log.open("ab") as errors:
             command = [sys.executable, "-m", "benchmarks.offline"]
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
             )
-        identity = self._kotae.identity  # what Kotae's worker says it has
         began = time.monotonic()
         self._ask({"engine": identity.engine, "model": _path(identity.model), "engine_args": identity.engine_args})
         say(offline_ready_after=round(time.monotonic() - began, 1))

@@ -141,7 +141,8 @@ class VLLMFamily(abc.ABC):
         )
 
     def _versions(self) -> dict[str, str]:
-        return {"torch": torch.__version__, "transformers": transformers.__version__, "device": str(current_platform.device_type)}
+        libraries = {"torch": torch.__version__, "transformers": transformers.__version__}
+        return libraries | {"device": str(current_platform.device_type), "model_runner": self._loaded.model_runner}
 
 
 def check_engine_args(given: dict[str, Any], known: Collection[str], whose: str) -> None:

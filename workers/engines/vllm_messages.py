@@ -34,6 +34,8 @@ class Loaded(NamedTuple):
     quantization: str
     #: Rows that share the batch at most.
     max_num_seqs: int
+    #: ``V1`` or ``V2``: the same seed gives other tokens in the other one.
+    model_runner: str
 
 
 class Reply(NamedTuple):

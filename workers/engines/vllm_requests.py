@@ -40,8 +40,14 @@ def sampling_params(sampling: Sampling, max_tokens: int) -> SamplingParams:
 def loaded(tokenizer: Any, config: Any) -> Loaded:
     """Return what Kotae wants to know of a ``VllmConfig``."""
     model = config.model_config
-    dtype = str(model.dtype).removeprefix("torch.")
-    return Loaded(tokenizer, model.max_model_len, dtype, str(model.quantization or ""), config.scheduler_config.max_num_seqs)
+    return Loaded(
+        tokenizer,
+        max_model_len=model.max_model_len,
+        dtype=str(model.dtype).removeprefix("torch."),
+        quantization=str(model.quantization or ""),
+        max_num_seqs=config.scheduler_config.max_num_seqs,
+        model_runner="V2" if getattr(config, "use_v2_model_runner", False) else "V1",
+    )
 
 
 def reply_of(output: RequestOutput) -> Reply:
