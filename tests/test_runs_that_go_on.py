@@ -105,7 +105,7 @@ def test_malformed_rows_are_retried_with_another_seed_and_temperature(kotae: Kot
 def test_an_interrupted_retry_is_resumed(kotae: Kotae, start_worker: StartWorker, broker_url: str, tmp_path: Path) -> None:
     """Also by the command that began the run."""
     make_workbook(kotae.folder / "q.xlsx", numbered(6))
-    slow = start_worker("--engine-arg", "delay=2", "--max-in-flight", "2")
+    slow = start_worker("--engine-arg", "delay=2", "--max-in-flight", "2", "--drain-seconds", "0")
     command = ("run", "q.xlsx", "-o", "out.xlsx", "--broker", broker_url, "--row-timeout", "100ms")
     assert kotae(*command).code == 3
     with stopped_in_the_end(kotae.start("retry", "last", "-o", "out.xlsx", "--broker", broker_url)) as running:
@@ -113,7 +113,7 @@ def test_an_interrupted_retry_is_resumed(kotae: Kotae, start_worker: StartWorker
             eventually(lambda: client.keys("kotae.sent.*.1"))
         running.send_signal(signal.SIGINT)
         running.communicate(timeout=60)
-    slow.kill()
+    slow.stop()
     start_worker()
 
     resumed = kotae("retry", "last", "-o", "out.xlsx", "--broker", broker_url)

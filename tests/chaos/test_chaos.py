@@ -293,9 +293,9 @@ def test_of_two_producers_of_one_run_one_works_and_one_is_told_of_the_other(worl
 
 
 def test_rows_that_kill_engines_are_singled_out(world: World) -> None:
-    """Fault 10, poison: five rows fail by name, whoever was beside them is answered, and engines die few times for it."""
-    texts = questions(2000 if LONG else 300)
-    poisoned = [len(texts) * place // 5 + 7 for place in range(5)]
+    """Fault 10, poison: such rows fail by name, whoever was beside them is answered, and engines die few times for it."""
+    count, texts = (5, questions(2000)) if LONG else (2, questions(200))
+    poisoned = [len(texts) * place // count + 7 for place in range(count)]
     for row in poisoned:
         texts[row] += " POISON"
     book = world.workbook("q.xlsx", texts)
@@ -309,9 +309,9 @@ def test_rows_that_kill_engines_are_singled_out(world: World) -> None:
     figures = world.figures("10 poison rows", book, texts, deaths)
     errors = table(world.folder / f"out-{book}", "Errors")
     assert code == 3, running.said()
-    assert (figures.lost, figures.failed) == (0, 5)
+    assert (figures.lost, figures.failed) == (0, count)
     assert [error["question"] for error in errors] == [texts[row] for row in poisoned]
-    assert deaths <= 30
+    assert deaths <= 6 * count
 
 
 def test_a_cancelled_run_leaves_its_places_to_the_next_at_once(world: World) -> None:

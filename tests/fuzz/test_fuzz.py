@@ -12,7 +12,7 @@ from tests.fuzz.mutations import mutate
 from tests.fuzz.reader import Reader
 
 #: Seconds to try, the seed of what is tried, and where files go over which something went wrong.
-SECONDS = float(os.environ.get("KOTAE_FUZZ", "60"))
+SECONDS = float(os.environ.get("KOTAE_FUZZ", "20"))
 SEED = os.environ.get("KOTAE_FUZZ_SEED", "kotae")
 FINDINGS = Path(os.environ["KOTAE_FUZZ_FINDINGS"]) if "KOTAE_FUZZ_FINDINGS" in os.environ else None
 
