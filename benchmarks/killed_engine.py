@@ -1,7 +1,7 @@
 """What a killed engine costs its neighbours: SIGKILL to the engine core of the last of several workers in the middle of a run.
 
-A pass of two thirds of the rows without a kill comes before it. The rate of the others counts from the kill until the engine is back,
-or until they have begun their last row.
+The others are looked at from the kill until the engine is back, or until they have begun their last row; and in the same seconds of a
+longer pass in which nobody is killed, since what a GPU gives differs between the beginning of a pass, when its memory fills, and later.
 
     python -m benchmarks.killed_engine --gpus 0,1 --model FOLDER --engine-arg 'load_format="dummy"'
     python -m benchmarks.killed_engine --engine echo --gpus , --engine-arg delay=2 --engine-arg max_num_seqs=64 --rows 3000
@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -24,8 +25,15 @@ from .ledgers import Span, spans, tokens_per_second
 
 #: Seconds over which a rate is taken.
 _WIDTH = 2.0
-#: Bins before the kill that say what the others did until then.
-_BEFORE = 4
+#: Rows of the pass without a kill, over those of the other: the others have about as many in both.
+_MORE = 5 / 3
+
+
+class Bins(NamedTuple):
+    """A stretch of a pass, in bins of ``_WIDTH`` seconds from its beginning."""
+
+    first: int
+    end: int
 
 
 def main() -> None:
@@ -40,9 +48,13 @@ def main() -> None:
         ready = fleet.wait()
         say(benchmark="killed_engine", machine=machine(), date=today(), ready_after=ready, engine_args=fleet.identity().engine_args)
         fleet.ask(fleet.new_pass(given.rows // 4, given.max_tokens), given.mean_tokens)  # warms both
-        whole = fleet.ask(fleet.new_pass(given.rows * 2 // 3, given.max_tokens), given.mean_tokens)
-        say(kind="no kill", workers=len(fleet.workers), **whole.rate(), per_second=_per_second(fleet, whole))
-        _kill(fleet, given)
+        while_away, during = _kill(fleet, given)
+        whole = fleet.ask(fleet.new_pass(int(given.rows * _MORE), given.max_tokens), given.mean_tokens)
+        quiet = _others(fleet, whole)[while_away.first : while_away.end]
+        say(kind="no kill", workers=len(fleet.workers), **whole.rate(), others_meanwhile=quiet, per_second=_per_second(fleet, whole))
+        if during and quiet:
+            lowest, mean = min(during) / min(quiet), statistics.mean(during) / statistics.mean(quiet)
+            say(killed_over_quiet={"mean": round(mean, 3), "lowest": round(lowest, 3)})
 
 
 def _options() -> argparse.Namespace:
@@ -58,7 +70,8 @@ def _options() -> argparse.Namespace:
     return options.parse_args()
 
 
-def _kill(fleet: Fleet, given: argparse.Namespace) -> None:
+def _kill(fleet: Fleet, given: argparse.Namespace) -> tuple[Bins, list[float]]:
+    """Run the pass with the kill; return when the engine was away, and what the others gave meanwhile."""
     victim, killed = fleet.workers[-1], 0.0
 
     def watch(share: float) -> None:
@@ -71,9 +84,8 @@ def _kill(fleet: Fleet, given: argparse.Namespace) -> None:
     engines = _engines(fleet, passed)
     back = min((span.start for span in engines[-1] if span.start > killed + 1), default=passed.ended)
     last_begun = min(max(span.start for span in engine) for engine in engines[:-1])
-    others = tokens_per_second(engines[:-1], passed.sizes, passed.began, _WIDTH)
-    at, until = (int((moment - passed.began) / _WIDTH) for moment in (killed, min(back, last_begun)))
-    before, during = others[max(0, at - _BEFORE) : at], others[at + 1 : until]
+    away = Bins(int((killed - passed.began) / _WIDTH) + 1, int((min(back, last_begun) - passed.began) / _WIDTH))
+    during = _others(fleet, passed)[away.first : away.end]
     say(
         kind="kill -9 of an engine core",
         workers=len(fleet.workers),
@@ -81,15 +93,18 @@ def _kill(fleet: Fleet, given: argparse.Namespace) -> None:
         rows_per_worker=[len(engine) for engine in engines],
         killed_after=round(killed - passed.began, 1),
         back_after=round(back - killed, 1),
-        others_before=before,
-        others_during=during,
-        lowest_over_before=round(min(during) / statistics.mean(before), 3) if before and during else None,
+        others_meanwhile=during,
         per_second=_per_second(fleet, passed),
     )
+    return away, during
 
 
 def _engines(fleet: Fleet, passed: Passed) -> list[list[Span]]:
     return [spans(worker.ledger, passed.run_id) for worker in fleet.workers]
+
+
+def _others(fleet: Fleet, passed: Passed) -> list[float]:
+    return tokens_per_second(_engines(fleet, passed)[:-1], passed.sizes, passed.began, _WIDTH)
 
 
 def _per_second(fleet: Fleet, passed: Passed) -> list[float]:
