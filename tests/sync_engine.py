@@ -59,7 +59,7 @@ class FailingEngine:
         return 0, len(self.rows)
 
     def add_request(self, request_id: str, *_: Any, **__: Any) -> None:
-        if request_id == "bad":
+        if request_id.startswith("bad"):
             raise ValueError("no such prompt")
         self.rows.append(request_id)
 

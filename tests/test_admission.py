@@ -1,19 +1,27 @@
 """When requests that wait are let into a batch."""
 
+from typing import NamedTuple
+
 from workers.engines.admission import Admission
 from workers.engines.vllm_messages import Request
 
 
-def request(number: int) -> Request:
-    """Return a request of which only the id matters."""
-    return Request(str(number), [1], None, None)
+class Params(NamedTuple):
+    """What of ``SamplingParams`` matters here: how many samples are asked for."""
+
+    n: int = 1
 
 
-def waiting(requests: int, places: int = 64) -> Admission:
+def request(number: int, samples: int = 1) -> Request:
+    """Return a request of which only the id and its samples matter."""
+    return Request(str(number), [1], Params(samples), None)
+
+
+def waiting(requests: int, places: int = 64, samples: int = 1) -> Admission:
     """Return an admission with requests that came at step 0."""
     admission = Admission(places)
     for number in range(requests):
-        admission.hold(request(number), 0)
+        admission.hold(request(number, samples), 0)
     return admission
 
 
@@ -53,6 +61,12 @@ def test_what_is_aborted_while_it_waits_never_gets_in() -> None:
     assert admission.forget("0")
     assert not admission.forget("7")
     assert admission.let_in(unfinished=0, step=0) == [request(1)]
+
+
+def test_each_sample_takes_a_place() -> None:
+    """Else most of them would wait in the engine, and enter one by one; one that is larger than the batch goes all the same."""
+    assert waiting(9, samples=4).let_in(unfinished=54, step=0) == [request(number, 4) for number in range(3)]
+    assert waiting(2, samples=100).let_in(unfinished=0, step=0) == [request(0, 100)]
 
 
 def test_the_smallest_batch_works() -> None:

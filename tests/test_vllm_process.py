@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -29,9 +29,15 @@ def on_a_failing_engine(asking: Any, model: str = "failing") -> Any:
     return asyncio.run(run())
 
 
+class Params(NamedTuple):
+    """What of ``SamplingParams`` such an engine reads."""
+
+    n: int = 1
+
+
 def ask(engine: Any, request_id: str) -> Coroutine[Any, Any, Any]:
     """Ask for a continuation, whatever comes of it."""
-    asked: Coroutine[Any, Any, Any] = engine.request([1, 2, 3], None, request_id, None)
+    asked: Coroutine[Any, Any, Any] = engine.request([1, 2, 3], Params(), request_id, None)
     return asked
 
 
@@ -71,6 +77,17 @@ def test_a_request_that_is_refused_harms_no_other() -> None:
     assert isinstance(refused, Rejected)
     assert "no such prompt" in str(refused)
     assert (unfinished, dead) == (0, "")
+
+
+def test_more_refused_requests_than_the_batch_has_places_are_all_refused() -> None:
+    """Those that waited for the first ones would wait for ever."""
+
+    async def asking(engine: Any) -> Any:
+        return await asyncio.gather(*(ask(engine, f"bad {number}") for number in range(11)), return_exceptions=True)
+
+    refused = on_a_failing_engine(asking)
+
+    assert [type(one) for one in refused] == [Rejected] * 11
 
 
 def test_what_loading_fails_with_reaches_whoever_starts_it() -> None:

@@ -34,9 +34,14 @@ class Admission:
         return self._held.pop(request_id, None) is not None
 
     def let_in(self, unfinished: int, step: int) -> list[Request]:
-        """Return those that the engine, which has ``unfinished`` requests, gets before its next step."""
+        """Return those that the engine, which has ``unfinished`` replies to write, gets before its next step."""
         free = self._places - unfinished
         if free <= 0 or (free < self._group and step - self._since < _PATIENCE):
             return []
         self._since = step
-        return [self._held.pop(request_id) for request_id in list(self._held)[:free]]
+        entering = []
+        while self._held and free > 0:
+            request = self._held.pop(next(iter(self._held)))
+            free -= request.params.n  # a request for several samples takes as many places
+            entering.append(request)
+        return entering

@@ -1,31 +1,42 @@
-"""Which of vLLM's two model runners serves a model. The second one gives each row a seed of its own at no cost.
+"""Which of vLLM's two model runners serves a model. The second one gives each row a seed of its own without a kernel for each.
 
-The first makes the noise of a seeded row in a kernel of its own: with 1,000 rows in the batch that was 17 % of all time. vLLM has the
-second one for more models from version to version, and for all of them by 0.32.
+With 1,000 rows in the batch those kernels were 14 % of all time. vLLM takes the second runner for more models from version to version,
+and for all of them by 0.32.
 """
 
 import os
 from collections.abc import Collection
+from importlib.metadata import entry_points
 from typing import Any
 
 import vllm.config.vllm
 from transformers import AutoConfig
 from vllm.platforms import current_platform
+from vllm.triton_utils import HAS_TRITON
+from vllm.utils.platform_utils import is_uva_available
+
+from workers.contract.hardware import gpu_memory, visible_gpus
 
 _VARIABLE = "VLLM_USE_V2_MODEL_RUNNER"
 #: What vLLM itself serves with its code for Llama.
 _LLAMA, _ITS_CHILDREN = "LlamaForCausalLM", {"Phi3ForCausalLM"}
-#: Engine arguments for things that the second runner has not, in one version or another.
+#: Engine arguments for things that the second runner may not have. Asked for by name it refuses them, where vLLM would take the first.
 _NOT_YET = {
     *("speculative_config", "logits_processors", "enable_prompt_embeds", "logprobs_mode", "enable_dbo", "kv_sharing_fast_prefill"),
-    *("ec_transfer_config", "prefill_context_parallel_size", "distributed_executor_backend", "reasoning_config", "reasoning_parser"),
+    *("ec_transfer_config", "prefill_context_parallel_size", "distributed_executor_backend", "compilation_config"),
+    *("reasoning_config", "reasoning_parser"),
 }
+#: GiB that a GPU must have beside vLLM's share: in 0.24 the second runner does not count its CUDA graphs (2 GiB on an H100).
+_BESIDE = 4.0
 
 
-def choose_model_runner(model: str, args: dict[str, Any]) -> None:
+def choose_model_runner(model: str, args: dict[str, Any], default_utilization: float) -> None:
     """Have vLLM take its second runner where it is as good for a model and not the default yet, unless the user has chosen."""
+    if not current_platform.is_cuda() or _VARIABLE in os.environ:
+        return
     by_default: Collection[str] = getattr(vllm.config.vllm, "DEFAULT_V2_MODEL_RUNNER_ARCHITECTURES", ())
-    if current_platform.is_cuda() and _VARIABLE not in os.environ and gains_by_second_runner(model, args, by_default):
+    utilization = float(args.get("gpu_memory_utilization", default_utilization))
+    if gains_by_second_runner(model, args, by_default) and _can_run_it(utilization):
         os.environ[_VARIABLE] = "1"
 
 
@@ -35,6 +46,13 @@ def gains_by_second_runner(model: str, args: dict[str, Any], by_default: Collect
         return False
     try:
         config = AutoConfig.from_pretrained(model, revision=args.get("revision"))
-    except (OSError, ValueError):  # vLLM will say what is wrong, if something is
+    except Exception:  # of many kinds; vLLM will say what is wrong, if something is
         return False
     return bool(_ITS_CHILDREN.intersection(config.architectures or ()) - set(by_default))
+
+
+def _can_run_it(utilization: float) -> bool:
+    """Say whether this host has what the second runner takes for granted."""
+    memory = gpu_memory()
+    roomy = all(memory[gpu].total * (1 - utilization) >= _BESIDE for gpu in visible_gpus() if gpu in memory)
+    return bool(roomy and HAS_TRITON and is_uva_available() and not entry_points(group="vllm.logits_processors"))

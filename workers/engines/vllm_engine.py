@@ -89,7 +89,7 @@ class VLLMEngine(VLLMFamily):
         if current_platform.is_cpu():
             _prepare_cpu()
         check_gpu_room(self._model, self._args, _default("gpu_memory_utilization"))
-        choose_model_runner(self._model, self._args)
+        choose_model_runner(self._model, self._args, _default("gpu_memory_utilization"))
         args = AsyncEngineArgs(**self._args)
         with ErrorLog() as log, _compiled_once(self._args):
             try:

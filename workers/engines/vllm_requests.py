@@ -26,7 +26,7 @@ def sampling_params(sampling: Sampling, max_tokens: int) -> SamplingParams:
         max_tokens=max_tokens,
         min_tokens=min(sampling.min_tokens, max_tokens),
         n=sampling.n,
-        seed=None if sampling.temperature == 0 else sampling.seed,  # greedy needs none, and a generator per row costs time
+        seed=_seed(sampling),
         stop=list(sampling.stop),
         repetition_penalty=sampling.repetition_penalty,
         presence_penalty=sampling.presence_penalty,
@@ -35,6 +35,11 @@ def sampling_params(sampling: Sampling, max_tokens: int) -> SamplingParams:
         structured_outputs=_structured_outputs(sampling, max_tokens),
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
+
+
+def _seed(sampling: Sampling) -> int | None:
+    """Return the seed of a row. Greedy needs none, and one costs time; vLLM counts up from it for each further sample, in 63 bits."""
+    return None if sampling.temperature == 0 else min(sampling.seed, 2**63 - sampling.n)
 
 
 def loaded(tokenizer: Any, config: Any) -> Loaded:

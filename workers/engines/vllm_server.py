@@ -59,8 +59,7 @@ class _Server:
     def run(self) -> None:
         while True:
             self._take_orders()
-            for request in self._admission.let_in(self._engine.get_num_unfinished_requests(), self._steps):
-                self._add(request)
+            self._let_in()
             if self._engine.has_unfinished_requests():
                 self._step()
             self._report()
@@ -88,6 +87,12 @@ class _Server:
                     self._results.append((name, None))
                 except Exception as error:
                     self._results.append((name, Failed(first_line(error))))
+
+    def _let_in(self) -> None:
+        """Give the engine what it shall have before its next step; if it refuses all of that, then more."""
+        while requests := self._admission.let_in(self._engine.get_num_unfinished_requests(), self._steps):
+            for request in requests:
+                self._add(request)
 
     def _add(self, request: Request) -> None:
         from .vllm_requests import as_engine_error
