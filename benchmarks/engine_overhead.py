@@ -188,7 +188,7 @@ class Offline:
             except subprocess.TimeoutExpired:
                 self._process.kill()
             self._process = None
-            wait_for_memory()
+            wait_for_memory([self._given.offline_gpu])
 
     def answer(self, plan: Plan, *, seeded: bool = True, one_at_a_time: bool = False) -> dict[str, Any]:
         sizes = lengths(plan.sheet.height, self._given.mean_tokens, self._given.max_tokens)

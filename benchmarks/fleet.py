@@ -33,6 +33,7 @@ class Worker(NamedTuple):
     """A `kotae-worker` of one GPU, or of the CPU."""
 
     process: "subprocess.Popen[bytes]"
+    gpu: str
     ledger: Path
     log: Path
     started: float
@@ -74,23 +75,25 @@ class Fleet:
         variables = {"KOTAE_BROKER": self.url, "KOTAE_ENGINE_ARGS": json.dumps(self.model.engine_args)}
         with log.open("wb") as file:
             process = start_child(["workers", *options], dict(os.environ) | variables | environment, stdout=file, stderr=file)
-        self.workers.append(Worker(process, ledger, log, time.monotonic()))
+        self.workers.append(Worker(process, gpu, ledger, log, time.monotonic()))
         return self.workers[-1]
 
     def wait(self) -> float:
         """Wait until all workers take rows; return the seconds that the last one took from its start."""
+        end = time.monotonic() + _PATIENCE
         while len(self.presences()) < len(self.workers):
             for worker in self.workers:
-                if worker.process.poll() is not None or time.monotonic() - worker.started > _PATIENCE:
+                if worker.process.poll() is not None or time.monotonic() > end:
                     raise SystemExit(worker.log.read_text(errors="replace")[-3000:])
             time.sleep(0.1)
         return round(time.monotonic() - self.workers[-1].started, 1)
 
     def stop_workers(self) -> None:
         """Stop all workers, and wait until their GPUs are free."""
+        gpus = [worker.gpu for worker in self.workers]
         while self.workers:
             stop_child(self.workers.pop().process, 30)
-        wait_for_memory()
+        wait_for_memory(gpus)
 
     def presences(self) -> list[Presence]:
         """Return the workers that take rows."""
@@ -146,11 +149,11 @@ def start_fleet(home: Path, model: str, engine: str, engine_args: dict[str, Any]
                 stop_child(worker.process, 20)
 
 
-def wait_for_memory() -> None:
-    """Wait until no GPU's memory grows any freer: what has ended gives it back a little later."""
+def wait_for_memory(gpus: list[str]) -> None:
+    """Wait until the memory of these GPUs grows no freer: what has ended gives it back a little later."""
     end, free = time.monotonic() + _FREE_AGAIN, -1.0
-    while gpu_memory() and time.monotonic() < end:
-        before, free = free, min(memory.free for memory in gpu_memory().values())
+    while (there := gpu_memory()) and any(gpu in there for gpu in gpus) and time.monotonic() < end:
+        before, free = free, min(there[gpu].free for gpu in gpus if gpu in there)
         if free == before:
             return
         time.sleep(2)

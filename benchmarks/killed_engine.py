@@ -25,8 +25,8 @@ from .ledgers import Span, spans, tokens_per_second
 
 #: Seconds over which a rate is taken.
 _WIDTH = 2.0
-#: Rows of the pass without a kill, over those of the other: the others have about as many in both.
-_MORE = 5 / 3
+#: Of its rows of a pass with the kill, what a worker that is killed gives to the others.
+_GIVEN = 2 / 3
 
 
 class Bins(NamedTuple):
@@ -38,18 +38,20 @@ class Bins(NamedTuple):
 
 def main() -> None:
     """Measure and print JSON lines as they come."""
-    given = _options()
+    given, gpus = _options()
     with (
         tempfile.TemporaryDirectory() as folder,
         start_fleet(Path(folder), given.model, given.engine, parse_engine_args(given.engine_arg)) as fleet,
     ):
-        for gpu in given.gpus.split(","):
+        for gpu in gpus:
             fleet.start_worker(gpu)
         ready = fleet.wait()
         say(benchmark="killed_engine", machine=machine(), date=today(), ready_after=ready, engine_args=fleet.identity().engine_args)
         fleet.ask(fleet.new_pass(given.rows // 4, given.max_tokens), given.mean_tokens)  # warms both
         while_away, during = _kill(fleet, given)
-        whole = fleet.ask(fleet.new_pass(int(given.rows * _MORE), given.max_tokens), given.mean_tokens)
+        fleet.wait()  # the others shall have as many rows as before, and nobody be missing
+        more = 1 + _GIVEN / (len(gpus) - 1)
+        whole = fleet.ask(fleet.new_pass(int(given.rows * more), given.max_tokens), given.mean_tokens)
         quiet = _others(fleet, whole)[while_away.first : while_away.end]
         say(kind="no kill", workers=len(fleet.workers), **whole.rate(), others_meanwhile=quiet, per_second=_per_second(fleet, whole))
         if during and quiet:
@@ -57,7 +59,7 @@ def main() -> None:
             say(killed_over_quiet={"mean": round(mean, 3), "lowest": round(lowest, 3)})
 
 
-def _options() -> argparse.Namespace:
+def _options() -> tuple[argparse.Namespace, list[str]]:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--gpus", default=",", help="ids with commas between them; empty ones are workers on the CPU")
     options.add_argument("--model", default=DEMO)
@@ -67,7 +69,11 @@ def _options() -> argparse.Namespace:
     options.add_argument("--mean-tokens", type=int, default=250)
     options.add_argument("--max-tokens", type=int, default=1024)
     options.add_argument("--at", type=float, default=0.25, help="share of the rows that is stored when the engine is killed")
-    return options.parse_args()
+    given = options.parse_args()
+    gpus = given.gpus.split(",")
+    if len(gpus) < 2:
+        options.error("--gpus: one is killed, and the others are looked at; name two at least")
+    return given, gpus
 
 
 def _kill(fleet: Fleet, given: argparse.Namespace) -> tuple[Bins, list[float]]:

@@ -16,6 +16,8 @@ Lines: TypeAlias = list[dict[str, Any]]
 
 #: Kinds of passes that are points of the curve.
 _KINDS = ("weak", "strong")
+#: Kinds of passes of ``benchmarks.killed_engine``.
+_KILLED = ("no kill", "kill -9 of an engine core")
 
 
 def main() -> None:
@@ -59,7 +61,7 @@ def throughput(lines: Lines) -> Figure | None:
 
 def killed_engine(lines: Lines) -> Figure | None:
     """Draw the tokens of each second with and without a killed engine, and when it was killed and back."""
-    passes = [line for line in lines if "per_second" in line and line.get("kind") not in _KINDS]
+    passes = [line for line in lines if line.get("kind") in _KILLED]
     if not passes:
         return None
     figure = _over_time(passes, _machine(lines, "killed_engine"))

@@ -16,9 +16,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from .fleet import say
@@ -96,18 +97,24 @@ class Visit:
 
     def side_by_side(self, names: list[str]) -> None:
         """Measure what needs one GPU, each on the next that is free."""
-        gpus, left = self._given.gpus.split(","), deque(names)
+        gpus = self._given.gpus.split(",")
         share = max(1, len(self.cores) // len(gpus))
+        free: SimpleQueue[int] = SimpleQueue()
+        for place in range(len(gpus)):
+            free.put(place)
 
-        def work(place: int) -> None:
-            while left:
-                self.measure(left.popleft(), gpus[place], self.cores[place * share : (place + 1) * share])
+        def work(name: str) -> None:
+            place = free.get()
+            try:
+                self.measure(name, gpus[place], self.cores[place * share : (place + 1) * share])
+            finally:
+                free.put(place)
 
-        threads = [threading.Thread(target=work, args=(place,)) for place in range(len(gpus))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        executor = ThreadPoolExecutor(len(gpus))
+        try:
+            list(executor.map(work, names))
+        finally:
+            executor.shutdown(cancel_futures=True)
 
     def measure(self, name: str, gpu: str, cores: list[int]) -> None:
         """Run one measurement, unless that is done."""
