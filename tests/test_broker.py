@@ -1,10 +1,12 @@
 """Names, settings and secrets of the broker."""
 
+import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import redis
-from celery import Celery
+from celery import Celery, states
 from pydantic import SecretStr
 
 from tests.conftest import question, send
@@ -18,6 +20,30 @@ def test_results_are_where_celerys_backend_puts_them(broker_url: str) -> None:
     name = broker.task_id("cafe", 17, 0)
 
     assert app.backend.get_key_for_task(name).decode() == broker.result_key(name)
+
+
+def test_an_answer_goes_to_redis_once_and_nothing_worse_takes_its_place(broker_url: str, client: redis.Redis) -> None:
+    """Celery sends each result a second time to whoever listens for it, and nobody does."""
+    app = Celery(set_as_current=False)
+    app.conf.update(broker.worker_config(broker.broker_settings(broker_url), "echo"))
+    name = broker.task_id("cafe", 17, 0)
+
+    def calls() -> Counter[str]:
+        return Counter({command: told["calls"] for command, told in client.info("commandstats").items()})
+
+    with client.pubsub() as listener:
+        listener.psubscribe("*")
+        assert listener.get_message(timeout=5)
+        before = calls()
+        app.backend.store_result(name, {"text": "first"}, states.SUCCESS)
+        used = calls() - before
+        app.backend.store_result(name, ValueError("late"), states.FAILURE)
+
+        assert (used["cmdstat_set"], used["cmdstat_get"], used["cmdstat_publish"]) == (1, 0, 0)
+        assert listener.get_message(timeout=0.1) is None
+    stored = json.loads(client.get(broker.result_key(name)))
+    assert (stored["status"], stored["result"], stored["task_id"]) == (states.SUCCESS, {"text": "first"}, name)
+    assert client.ttl(broker.result_key(name)) == -1, "what nobody has collected is kept"
 
 
 def test_the_name_of_a_task_tells_its_row() -> None:
