@@ -1,7 +1,7 @@
 """Which requests that wait are let into a full batch, and when: several at once, so that few steps read prompts.
 
 A step that only continues rows is replayed as a CUDA graph; one that also reads a prompt is launched kernel by kernel and takes twice
-as long, whether it reads one prompt or twenty. A batch whose rows leave one by one, each followed by the next, has no other steps.
+as long, whether it reads one prompt or ten. A batch whose rows leave one by one, each followed by the next, has few other steps.
 """
 
 from .vllm_messages import Request
