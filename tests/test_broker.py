@@ -41,6 +41,7 @@ def test_an_answer_goes_to_redis_once_and_nothing_worse_takes_its_place(broker_u
 
         assert (used["cmdstat_set"], used["cmdstat_get"], used["cmdstat_publish"]) == (1, 0, 0)
         assert listener.get_message(timeout=0.1) is None
+    app.backend.client.connection_pool.disconnect()
     stored = json.loads(client.get(broker.result_key(name)))
     assert (stored["status"], stored["result"], stored["task_id"]) == (states.SUCCESS, {"text": "first"}, name)
     assert client.ttl(broker.result_key(name)) == -1, "what nobody has collected is kept"

@@ -1,6 +1,7 @@
 """A worker's life around its tasks: engine up before the first row, signs of life while it runs, an orderly end however it ends."""
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -104,6 +105,8 @@ class WorkerLife:
             self._check_clock()
             threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
             self._identity = self.submit(self.engine.start()).result()
+            gc.collect()
+            gc.freeze()  # what is loaded stays; looking through it again would stop all threads for 0.2 s now and then
             self.stamp = {"worker": worker, "fingerprint": fingerprint_identity(self._identity)}
             self.announce()
 

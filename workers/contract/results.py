@@ -32,11 +32,9 @@ class PatientRedisBackend(RedisBackend):
             return super()._store_result(task_id, result, state, traceback, request, **kwargs)  # type: ignore[misc]
         meta: dict[str, Any] = self._get_result_meta(result, state, traceback, request)  # type: ignore[attr-defined]
         meta["task_id"] = task_id
-        self.set(self.get_key_for_task(task_id), self.encode(meta))
+        # Not by Celery's own way to set a key, which tries 20 times by itself and says each time that it does.
+        self.client.set(self.get_key_for_task(task_id), self.encode(meta), ex=self.expires or None)
         return result
-
-    def _set(self, key: Any, value: Any, expires: float | None = None) -> None:
-        self.client.set(key, value, ex=expires or self.expires or None)
 
 
 class _NowAndThen(logging.Filter):
