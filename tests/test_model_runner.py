@@ -22,7 +22,7 @@ def gains(folder: Path, architecture: str, args: dict[str, Any] | None = None, b
 
 
 def test_a_model_that_is_a_llama_by_another_name_gets_the_runner_of_llama(tmp_path: Path) -> None:
-    """Phi-4 is one. Seeds cost it a sixth of its speed otherwise."""
+    """Phi-4 is one. Seeds cost it a seventh of its speed otherwise."""
     assert gains(tmp_path, "Phi3ForCausalLM")
 
 

@@ -16,7 +16,7 @@ class PatientRedisBackend(RedisBackend):
     """Stores a result later where Redis cannot take it now; Celery itself would give it up and acknowledge the row.
 
     A result is one command. Celery asks first whether there is one, which the row's claim has answered, and sends it a second time to
-    whoever might listen on a channel: a tenth of what a row costs a worker, and half of what an answer costs the network.
+    whoever might listen on a channel: 7 % of what a row costs a worker, and half of what an answer costs the network.
     """
 
     expires: float | None  # the stubs lack it

@@ -1,7 +1,7 @@
 """Which of vLLM's two model runners serves a model. The second one gives each row a seed of its own without a kernel for each.
 
-With 1,000 rows in the batch those kernels were 14 % of all time. vLLM takes the second runner for more models from version to version,
-and for all of them by 0.32.
+With 1,024 rows in the batch those kernels were 14 % of all time (docs/benchmarks.md). vLLM takes the second runner for more models
+from version to version, and for all of them by 0.32.
 """
 
 import os
@@ -17,7 +17,8 @@ from vllm.utils.platform_utils import is_uva_available
 
 from workers.contract.hardware import gpu_memory, visible_gpus
 
-_VARIABLE = "VLLM_USE_V2_MODEL_RUNNER"
+#: Which runner vLLM takes, ``0`` or ``1``; unset, it chooses.
+VARIABLE = "VLLM_USE_V2_MODEL_RUNNER"
 #: What vLLM itself serves with its code for Llama.
 _LLAMA, _ITS_CHILDREN = "LlamaForCausalLM", {"Phi3ForCausalLM"}
 #: Engine arguments for things that the second runner may not have. Asked for by name it refuses them, where vLLM would take the first.
@@ -32,12 +33,12 @@ _BESIDE = 4.0
 
 def choose_model_runner(model: str, args: dict[str, Any], default_utilization: float) -> None:
     """Have vLLM take its second runner where it is as good for a model and not the default yet, unless the user has chosen."""
-    if not current_platform.is_cuda() or _VARIABLE in os.environ:
+    if not current_platform.is_cuda() or VARIABLE in os.environ:
         return
     by_default: Collection[str] = getattr(vllm.config.vllm, "DEFAULT_V2_MODEL_RUNNER_ARCHITECTURES", ())
     utilization = float(args.get("gpu_memory_utilization", default_utilization))
     if gains_by_second_runner(model, args, by_default) and _can_run_it(utilization):
-        os.environ[_VARIABLE] = "1"
+        os.environ[VARIABLE] = "1"
 
 
 def gains_by_second_runner(model: str, args: dict[str, Any], by_default: Collection[str]) -> bool:

@@ -30,7 +30,7 @@ from .adapters import max_lora_rank
 from .compile_cache import compiled_once
 from .demo_model import DEMO
 from .gpu_room import check_gpu_room
-from .model_runner import choose_model_runner
+from .model_runner import VARIABLE, choose_model_runner
 from .root_cause import ErrorLog
 from .vllm_base import VLLMFamily, check_engine_args
 from .vllm_messages import Loaded, Reply
@@ -137,7 +137,7 @@ class _Observer(StatLoggerBase):  # type: ignore[misc]  # vLLM is not typed for 
 def _compiled_once(args: dict[str, Any]) -> AbstractContextManager[None]:
     if current_platform.is_cpu() or args.get("enforce_eager"):
         return nullcontext()
-    runner = os.environ.get("VLLM_USE_V2_MODEL_RUNNER")  # each compiles graphs of its own
+    runner = os.environ.get(VARIABLE)  # each compiles graphs of its own
     return compiled_once(Path(vllm.envs.VLLM_CACHE_ROOT), vllm.__version__, torch.__version__, runner, args)
 
 
