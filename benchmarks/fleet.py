@@ -88,12 +88,13 @@ class Fleet:
             time.sleep(0.1)
         return round(time.monotonic() - self.workers[-1].started, 1)
 
-    def stop_workers(self) -> None:
-        """Stop all workers, and wait until their GPUs are free."""
-        gpus = [worker.gpu for worker in self.workers]
-        while self.workers:
-            stop_child(self.workers.pop().process, 30)
-        wait_for_memory(gpus)
+    def stop_workers(self, keep: int = 0) -> None:
+        """Stop all workers but the first few, and wait until the GPUs of the others are free."""
+        leaving = self.workers[keep:]
+        del self.workers[keep:]
+        for worker in leaving:
+            stop_child(worker.process, 30)
+        wait_for_memory([worker.gpu for worker in leaving])
 
     def presences(self) -> list[Presence]:
         """Return the workers that take rows."""

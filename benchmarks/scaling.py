@@ -1,7 +1,7 @@
 """How Kotae scales over the GPUs of one machine: tokens/s, efficiency, and what is left unused at the end of a run.
 
-One worker after the other joins the same server. Weak scaling asks ``--rows`` per worker, strong scaling ``--strong-rows`` whatever
-there is; each point follows a pass that warms its workers, and every pass has prompts of its own.
+All workers start together and are warmed by a pass; they answer with all there are, then ever fewer stay. Weak scaling asks ``--rows``
+per worker, strong scaling ``--strong-rows`` whatever there is; every pass has prompts of its own.
 
     python -m benchmarks.scaling --gpus 0,1 --model FOLDER --engine-arg 'load_format="dummy"'
     python -m benchmarks.scaling --engine echo --gpus ,, --engine-arg delay=0.5 --rows 300 --strong-rows 600
@@ -27,7 +27,8 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         start_fleet(Path(folder), given.model, given.engine, parse_engine_args(given.engine_arg)) as fleet,
     ):
-        fleet.start_worker(gpus[0])
+        for gpu in gpus:
+            fleet.start_worker(gpu)
         ready = fleet.wait()
         say(
             benchmark="scaling",
@@ -36,22 +37,26 @@ def main() -> None:
             ready_after=ready,
             engine_args=fleet.identity().engine_args,
         )
-        alone: dict[str, float] = {}
-        counts = [count for count in (1, 2, 4, 8) if count <= len(gpus)]
-        for workers in counts:
-            for gpu in gpus[len(fleet.workers) : workers]:
-                fleet.start_worker(gpu)
-            fleet.wait()
-            _point(fleet, given, "warm-up", workers * given.rows // 2)
-            rates: dict[int, float] = {}  # where both kinds ask for the same rows, one pass is both
-            for kind, rows in (("weak", workers * given.rows), ("strong", given.strong_rows)):
-                if rows and rows not in rates:
-                    rates[rows] = statistics.median(_point(fleet, given, kind, rows) for _ in range(given.repeat))
-                if rows:
-                    rate = rates[rows] / workers
-                    say(efficiency=kind, workers=workers, value=round(rate / alone.setdefault(kind, rate), 3))
+        _point(fleet, given, "warm-up", len(gpus) * given.rows // 2)
         for knowledge in given.order:
             _point(fleet, given, f"order {knowledge}", given.strong_rows, knowledge)
+        rates: dict[tuple[int, int], float] = {}  # workers and rows -> tokens/s
+        points: list[tuple[str, int, int]] = []
+        for workers in _counts(len(gpus)):
+            fleet.stop_workers(keep=workers)
+            for kind, rows in (("weak", workers * given.rows), ("strong", given.strong_rows)):
+                if rows and (workers, rows) not in rates:  # where both kinds ask for the same rows, one pass is both
+                    rates[workers, rows] = statistics.median(_point(fleet, given, kind, rows) for _ in range(given.repeat))
+                if rows:
+                    points.append((kind, workers, rows))
+        alone = {kind: rates[workers, rows] for kind, workers, rows in points if workers == 1}
+        for kind, workers, rows in reversed(points):
+            say(efficiency=kind, workers=workers, value=round(rates[workers, rows] / workers / alone[kind], 3))
+
+
+def _counts(gpus: int) -> list[int]:
+    """Return with how many workers there are points: all, and then each power of two below."""
+    return [gpus, *(count for count in (8, 4, 2, 1) if count < gpus)]
 
 
 def _options() -> argparse.Namespace:

@@ -247,6 +247,16 @@ def test_what_is_no_reply_fails_the_row_and_not_the_worker(api: Endpoint, body: 
     assert answer.outcome is Outcome.ANSWERED
 
 
+@pytest.mark.parametrize("finish", ["error", "abort"])
+def test_a_reply_that_was_given_up_is_asked_for_again(api: Endpoint, finish: str) -> None:
+    """Half a reply with a 200 before it, as gateways send it when what is behind them fails."""
+    after_the_start(api, well("<reasoning>\nhal", finish), well())
+
+    (answer,) = Worker(api.url).ask(question())
+
+    assert answer.outcome is Outcome.ANSWERED
+
+
 SECRET = "sk-very-secret-0123456789"
 
 

@@ -355,6 +355,19 @@ def test_an_aborted_row_stops_generating(vllm: Bench) -> None:
     assert time.monotonic() - began < 60
 
 
+def test_a_reply_that_vllm_gives_up_is_no_answer(asynchronous: Bench) -> None:
+    """What there is of it would read like a model's own bad reply; asked again it may come to its end."""
+    running = asynchronous.begin(question("Tell a long story.", max_tokens=1900, ignore_eos=True))
+    vllm: Any = asynchronous.engine._engine._engine  # type: ignore[attr-defined]
+    ids = eventually(lambda: list(vllm.output_processor.request_states))
+
+    asyncio.run_coroutine_threadsafe(vllm.abort(ids, internal=True), asynchronous._loop).result()
+    answer = running.result(60)
+
+    assert (answer.outcome, answer.completions) == (Outcome.FAILED, ())
+    assert "gave the reply up before its end (finish reason abort)" in answer.error
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [

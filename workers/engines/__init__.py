@@ -12,6 +12,9 @@ from workers.settings import WorkerSettings
 
 from .demo_model import DEMO
 
+#: Finish reasons that are no end of a reply: what runs the model gave it up, and what there is of it is no answer.
+GIVEN_UP = frozenset({"abort", "error"})
+
 
 class Sample(NamedTuple):
     """One sampled continuation of a prompt."""

@@ -24,7 +24,7 @@ from . import Generation, canary
 from .adapters import check_adapter
 from .demo_model import DEMO, demo_model_path
 from .vllm_messages import Loaded, Reply
-from .vllm_requests import as_engine_error, can_enforce_formats, first_line, sampling_params
+from .vllm_requests import as_engine_error, can_enforce_formats, check_is_whole, first_line, sampling_params
 
 _HELLO = ({"role": "user", "content": "Hello"},)
 
@@ -77,6 +77,7 @@ class VLLMFamily(abc.ABC):
             reply = await self._request(prompt, params, request_id, adapter)
         except Exception as error:
             raise as_engine_error(error) from error
+        check_is_whole(reply)
         return Generation(tuple(prompt), reply.samples)
 
     def render(self, messages: Sequence[ChatMessage]) -> list[int]:

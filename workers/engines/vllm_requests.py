@@ -11,7 +11,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from workers.contract.errors import EngineDead, EngineError, Failed, Rejected
 from workers.contract.messages import Sampling
 
-from . import Sample
+from . import GIVEN_UP, Sample
 from .structural_tag import structural_tag
 from .vllm_messages import Loaded, Reply
 
@@ -60,6 +60,15 @@ def reply_of(output: RequestOutput) -> Reply:
     samples = (Sample(one.text, tuple(one.token_ids), str(one.finish_reason)) for one in output.outputs)
     said = (next(iter(token.values())).logprob for token in output.prompt_logprobs or () if token)
     return Reply(tuple(samples), tuple(said))
+
+
+def check_is_whole(reply: Reply) -> None:
+    """Raise Failed if vLLM gave a reply up: what there is of it would read like a model's own bad reply.
+
+    It does so where its guided decoding and its sampler disagree (``error``), and where somebody aborts the request (``abort``).
+    """
+    if given_up := {sample.finish_reason for sample in reply.samples} & GIVEN_UP:
+        raise Failed(f"vLLM gave the reply up before its end (finish reason {', '.join(sorted(given_up))})")
 
 
 def can_enforce_formats() -> bool:
