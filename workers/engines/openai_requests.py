@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from workers.contract.errors import Rejected, UserError
 from workers.contract.messages import ChatMessage, Sampling
 
-from .structural_tag import structural_tag
+from .structural_tag import WELL_KNOWN_ENDS, structural_tag
 
 #: Fields of Sampling that OpenAI's API has not, as vLLM calls them, with the values that change nothing.
 _VLLM_ONLY = {"top_k": (0, -1), "min_p": (0.0,), "min_tokens": (0,), "repetition_penalty": (1.0,), "ignore_eos": (False,)}
@@ -92,7 +92,10 @@ def request_of(messages: Sequence[ChatMessage], sampling: Sampling, args: Endpoi
             extra[name] = value
         elif value not in idle:
             raise Rejected(f"this endpoint takes no {name}: leave it out, or say --engine-arg vllm=true if it does")
-    if sampling.enforce_format is not None and (tag := structural_tag(sampling.enforce_format, sampling.max_tokens)) is not None:
+    if (
+        sampling.enforce_format is not None
+        and (tag := structural_tag(sampling.enforce_format, sampling.max_tokens, WELL_KNOWN_ENDS)) is not None
+    ):
         extra["structured_outputs"] = {"structural_tag": tag}
     if speaks_vllm and sampling.n > 1:
         extra["return_token_ids"] = True  # the count of each sample; the usage has only that of all

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Collection
 
 from workers.contract.errors import Rejected
 from workers.contract.messages import ReplyFormat
@@ -11,10 +12,19 @@ from workers.contract.replies import layout
 _MIN_FREE_TOKENS = 16
 
 
-def structural_tag(reply_format: ReplyFormat, max_tokens: int) -> str | None:
+#: Texts of tokens that end a turn in well-known models, for whoever cannot ask the tokenizer. (``</s>`` begins like our tags.)
+WELL_KNOWN_ENDS = (
+    *("<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<|return|>"),
+    *("<end_of_turn>", "<eos>"),
+)
+
+
+def structural_tag(reply_format: ReplyFormat, max_tokens: int, special_tokens: Collection[str]) -> str | None:
     """Return the tag, as JSON, or None for a format that anything keeps. Both parts are bounded, so that the tags always close.
 
-    Raises Rejected where ``max_tokens`` leaves no room between them.
+    ``special_tokens`` are texts of tokens that are no words. xgrammar knows one token that ends a reply, and to older versions of
+    vLLM the tokenizer's own is the only one: any other of the model's would be let in as text, and end the reply within a part.
+    Raises Rejected where ``max_tokens`` leaves no room between the tags.
     """
     if (shape := layout(reply_format)) is None:
         return None
@@ -24,7 +34,8 @@ def structural_tag(reply_format: ReplyFormat, max_tokens: int) -> str | None:
     if free < _MIN_FREE_TOKENS:
         raise Rejected(f"--enforce-format leaves {max(free, 0)} of {max_tokens} tokens between the tags; raise --max-tokens")
     reasoning = free * 3 // 5
-    excludes = ["</", *re.findall(r"<\w+>", tags)]  # a tag inside a part would end it, or begin another, for whoever reads the reply
+    # A tag inside a part would end it, or begin another, for whoever reads the reply.
+    excludes = ["</", *re.findall(r"<\w+>", tags), *sorted({text for text in special_tokens if text.strip() and text not in tags})]
     elements = [
         {"type": "const_string", "value": shape.opening},
         {"type": "any_text", "excludes": excludes, "max_tokens": reasoning},

@@ -34,6 +34,8 @@ class Loaded(NamedTuple):
     quantization: str
     #: Rows that share the batch at most.
     max_num_seqs: int
+    #: Texts of the tokens that are no words, those that end a reply among them.
+    special_tokens: frozenset[str]
     #: ``V1`` or ``V2``: the same seed gives other tokens in the other one.
     model_runner: str
 

@@ -1,5 +1,6 @@
 """What vLLM is asked for a row, and what its exceptions mean; shared by the engines that run on it. Spans vLLM 0.24 to 0.33."""
 
+from collections.abc import Collection
 from typing import Any
 
 import vllm
@@ -16,8 +17,8 @@ from .structural_tag import structural_tag
 from .vllm_messages import Loaded, Reply
 
 
-def sampling_params(sampling: Sampling, max_tokens: int) -> SamplingParams:
-    """Return vLLM's own parameters of a row. Raises Rejected where a format cannot be enforced."""
+def sampling_params(sampling: Sampling, max_tokens: int, special_tokens: Collection[str] = ()) -> SamplingParams:
+    """Return vLLM's own parameters of a row; ``special_tokens`` as in ``Loaded``. Raises Rejected where a format cannot be enforced."""
     return SamplingParams(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
@@ -32,7 +33,7 @@ def sampling_params(sampling: Sampling, max_tokens: int) -> SamplingParams:
         presence_penalty=sampling.presence_penalty,
         frequency_penalty=sampling.frequency_penalty,
         ignore_eos=sampling.ignore_eos,
-        structured_outputs=_structured_outputs(sampling, max_tokens),
+        structured_outputs=_structured_outputs(sampling, max_tokens, special_tokens),
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 
@@ -51,8 +52,16 @@ def loaded(tokenizer: Any, config: Any) -> Loaded:
         dtype=str(model.dtype).removeprefix("torch."),
         quantization=str(model.quantization or ""),
         max_num_seqs=config.scheduler_config.max_num_seqs,
+        special_tokens=_special_tokens(tokenizer, model.try_get_generation_config()),
         model_runner="V2" if getattr(config, "use_v2_model_runner", False) else "V1",
     )
+
+
+def _special_tokens(tokenizer: Any, generation_config: dict[str, Any]) -> frozenset[str]:
+    """Return the texts of the tokenizer's special tokens, and of all that end a reply: a model may have several."""
+    ends = generation_config.get("eos_token_id") or []
+    ends = ends if isinstance(ends, list) else [ends]
+    return frozenset(map(str, [*tokenizer.all_special_tokens, *tokenizer.convert_ids_to_tokens(ends)]))
 
 
 def reply_of(output: RequestOutput) -> Reply:
@@ -101,8 +110,8 @@ def first_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _structured_outputs(sampling: Sampling, max_tokens: int) -> StructuredOutputsParams | None:
-    if sampling.enforce_format is None or (tag := structural_tag(sampling.enforce_format, max_tokens)) is None:
+def _structured_outputs(sampling: Sampling, max_tokens: int, special_tokens: Collection[str]) -> StructuredOutputsParams | None:
+    if sampling.enforce_format is None or (tag := structural_tag(sampling.enforce_format, max_tokens, special_tokens)) is None:
         return None
     if not can_enforce_formats():
         raise Rejected("this worker's vLLM cannot bound the parts of a reply: --enforce-format needs xgrammar 0.2.8 or newer")
