@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -179,7 +180,7 @@ def machine() -> str:
     """Return the GPUs of this machine, or its processor."""
     try:
         listing = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=True)
-        return ", ".join(listing.stdout.strip().splitlines())
+        names = listing.stdout.strip().splitlines()
     except (OSError, subprocess.SubprocessError):
         names = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-        return f"{len(names)} x {names[0]}" if names else "unknown"
+    return ", ".join(f"{number} x {name}" for name, number in Counter(names).items()) or "unknown"

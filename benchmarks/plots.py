@@ -42,7 +42,10 @@ def scaling(lines: Lines) -> Figure | None:
     figure = Figure(figsize=(6, 4))
     axes = figure.add_subplot(xlabel="GPUs", ylabel="tokens/s", title=_machine(lines, "scaling"))
     for kind in _KINDS:
-        points = {line["workers"]: line["tokens_per_s"] for line in passes if line["kind"] == kind}
+        asked = {line["rows"] for line in passes if line["kind"] == kind}
+        points = {
+            line["workers"]: line["tokens_per_s"] for line in passes if line["kind"] == kind or (kind == "strong" and line["rows"] in asked)
+        }
         axes.plot(list(points), list(points.values()), marker="o", label=f"{kind} scaling")
     workers = sorted({line["workers"] for line in passes})
     alone = max(line["tokens_per_s"] for line in passes if line["workers"] == workers[0])

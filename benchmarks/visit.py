@@ -16,7 +16,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -132,8 +131,13 @@ class Visit:
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment) as process,
         ):
             assert process.stdout is not None
-            for line in _told(process.stdout):
-                self._note(measurement=name, **line)
+            for line in process.stdout:
+                if line.startswith("{"):
+                    self._note(measurement=name, **json.loads(line))
+                    continue
+                print(line, end="", file=log, flush=True)
+                if line.startswith(("FAILED ", "ERROR ")) or " passed" in line or " failed" in line:
+                    self._note(measurement=name, tests=line.strip("= \n"))
         self._note(measurement=name, gpu=gpu, exit_code=process.returncode, seconds=round(time.monotonic() - began, 1))
         self.failed |= process.returncode != 0
 
@@ -146,15 +150,6 @@ class Visit:
 def _done(out: Path) -> set[str]:
     lines = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
     return {line["measurement"] for line in lines if line.get("exit_code") == 0}
-
-
-def _told(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """Return the lines of JSON among what a measurement prints, and the last line of a test run."""
-    for line in lines:
-        if line.startswith("{"):
-            yield json.loads(line)
-        elif " passed" in line or " failed" in line:
-            yield {"tests": line.strip("= \n")}
 
 
 if __name__ == "__main__":
