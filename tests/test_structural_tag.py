@@ -65,6 +65,11 @@ def test_a_whole_reply_is_ended_by_the_token_that_xgrammar_knows(tokenizer: Any,
     assert allowed(tokenizer, whole, (END, START, TEXT, "a"), stop=stop, special_tokens=(END, START, TEXT)) == {stop}
 
 
+def test_a_special_token_that_is_a_word_may_be_written(tokenizer: Any) -> None:
+    """The token that fills up a batch may be any; who forbade it would forbid a word."""
+    assert allowed(tokenizer, INSIDE[1], ("!",), stop=END, special_tokens=("!", "\n", "")) == {"!"}
+
+
 def test_special_tokens_that_are_tags_of_the_format_stay_what_they_are(tokenizer: Any) -> None:
     """Whoever tunes a model on the format may have made tokens of its tags."""
-    assert allowed(tokenizer, INSIDE[2], ("a",), stop=END, special_tokens=("<reasoning>", "</answer>", "")) == {"a"}
+    assert allowed(tokenizer, INSIDE[2], ("a",), stop=END, special_tokens=("<reasoning>", "</answer>")) == {"a"}

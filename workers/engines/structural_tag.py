@@ -10,8 +10,8 @@ from workers.contract.replies import layout
 
 #: An enforced reply must leave room for some words between its tags.
 _MIN_FREE_TOKENS = 16
-
-
+#: Special tokens as nobody writes words: some tokenizers name a word as the one that fills up, say "!".
+_MARK = re.compile(r"[<\[].+[>\]]")
 #: Texts of tokens that end a turn in well-known models, for whoever cannot ask the tokenizer. (``</s>`` begins like our tags.)
 WELL_KNOWN_ENDS = (
     *("<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<|return|>"),
@@ -35,7 +35,8 @@ def structural_tag(reply_format: ReplyFormat, max_tokens: int, special_tokens: C
         raise Rejected(f"--enforce-format leaves {max(free, 0)} of {max_tokens} tokens between the tags; raise --max-tokens")
     reasoning = free * 3 // 5
     # A tag inside a part would end it, or begin another, for whoever reads the reply.
-    excludes = ["</", *re.findall(r"<\w+>", tags), *sorted({text for text in special_tokens if text.strip() and text not in tags})]
+    marks = sorted(filter(_MARK.fullmatch, special_tokens))
+    excludes = list(dict.fromkeys(["</", *re.findall(r"<\w+>", tags), *marks]))
     elements = [
         {"type": "const_string", "value": shape.opening},
         {"type": "any_text", "excludes": excludes, "max_tokens": reasoning},
