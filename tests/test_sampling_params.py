@@ -1,5 +1,7 @@
 """What vLLM is asked for a row."""
 
+from typing import Any
+
 import pytest
 
 from workers.contract.messages import Sampling
@@ -22,3 +24,46 @@ def test_a_seed_and_those_of_further_samples_fit_into_63_bits(sampling: Sampling
     from workers.engines.vllm_requests import sampling_params
 
     assert sampling_params(sampling, 16).seed == seed
+
+
+#: Of the demo model: what ends a text, what begins and what ends a turn; and a word.
+TEXT, START, END, WORD = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "!"
+
+
+@pytest.fixture
+def tokenizer() -> Any:
+    """One that takes what begins a turn for what ends one, as some that are made from GGUF do, and fills up with a word."""
+    from transformers import AutoTokenizer
+
+    from workers.engines.demo_model import demo_model_path
+
+    return AutoTokenizer.from_pretrained(demo_model_path(), eos_token=START, bos_token=START, pad_token=WORD, unk_token=START)
+
+
+@pytest.mark.parametrize(
+    ("generation_config", "ends"),
+    [
+        pytest.param({"eos_token_id": 2}, {END}, id="one"),
+        pytest.param({"eos_token_id": [2, 0]}, {END, TEXT}, id="several"),
+        pytest.param({"eos_token_id": 0}, {TEXT}, id="the first of the vocabulary"),
+        pytest.param({"eos_token_id": [2, None, 10**9, -1]}, {END}, id="some that there are not"),
+        pytest.param({"eos_token_id": None}, set(), id="none"),
+        pytest.param({}, set(), id="not said"),
+    ],
+)
+def test_what_ends_a_reply_is_what_the_model_says_and_the_tokenizer(
+    tokenizer: Any, generation_config: dict[str, Any], ends: set[str]
+) -> None:
+    """An enforced format keeps these out of its parts; a word that fills up a batch may be written there."""
+    from workers.engines.vllm_requests import ends_of
+
+    assert ends_of(tokenizer, generation_config) == {START} | ends
+
+
+def test_the_end_of_a_reply_may_look_like_anything(tokenizer: Any) -> None:
+    """What the model ends by ends the reply, mark or word."""
+    from workers.engines.vllm_requests import ends_of
+
+    word = tokenizer.convert_tokens_to_ids(WORD)
+
+    assert WORD in ends_of(tokenizer, {"eos_token_id": [word]})

@@ -25,15 +25,15 @@ def tokenizer() -> Any:
     return AutoTokenizer.from_pretrained(demo_model_path())
 
 
-def allowed(tokenizer: Any, reply: str, tokens: Collection[str], *, stop: str, special_tokens: Collection[str]) -> set[str]:
+def allowed(tokenizer: Any, reply: str, tokens: Collection[str], *, stop: str, ends: Collection[str]) -> set[str]:
     """Return which of some tokens may follow a beginning of a reply, where xgrammar takes ``stop`` for the only one that ends it."""
     import xgrammar
 
     info = xgrammar.TokenizerInfo.from_huggingface(tokenizer, stop_token_ids=[tokenizer.convert_tokens_to_ids(stop)])
-    tag = structural_tag(ReplyFormat.REASONING_ANSWER, 128, special_tokens)
+    tag = structural_tag(ReplyFormat.REASONING_ANSWER, 128, ends)
     assert tag is not None
     matcher = xgrammar.GrammarMatcher(xgrammar.GrammarCompiler(info).compile_structural_tag(tag))
-    for token in tokenizer.encode(reply, add_special_tokens=False):
+    for token in tokenizer.encode(reply, add_ends=False):
         assert matcher.accept_token(token), tokenizer.decode([token])
     mask = xgrammar.allocate_token_bitmask(1, info.vocab_size)
     matcher.fill_next_token_bitmask(mask)
@@ -42,34 +42,34 @@ def allowed(tokenizer: Any, reply: str, tokens: Collection[str], *, stop: str, s
 
 
 INSIDE = ["<reasoning>\n", "<reasoning>\nThe Nile.", "<reasoning>\nr\n</reasoning>\n<answer>\n42"]
+WHOLE = "<reasoning>\nr\n</reasoning>\n<answer>\na\n</answer>\n"
 
 
 @pytest.mark.parametrize("stop", [END, START], ids=["the model's own", "another"])
 @pytest.mark.parametrize("reply", INSIDE)
-@pytest.mark.parametrize("special_tokens", [(END, START, TEXT), WELL_KNOWN_ENDS], ids=["of the tokenizer", "well known"])
-def test_no_special_token_passes_for_text(tokenizer: Any, reply: str, stop: str, special_tokens: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("ends", [(END, START, TEXT), WELL_KNOWN_ENDS], ids=["of the tokenizer", "well known"])
+def test_no_token_that_ends_a_reply_passes_for_text(tokenizer: Any, reply: str, stop: str, ends: tuple[str, ...]) -> None:
     """A model with several tokens that end a reply would end it within a part by those that xgrammar does not know."""
-    assert not allowed(tokenizer, reply, (END, START, TEXT), stop=stop, special_tokens=special_tokens)
+    assert not allowed(tokenizer, reply, (END, START, TEXT), stop=stop, ends=ends)
 
 
 def test_without_them_a_token_that_ends_the_reply_would(tokenizer: Any) -> None:
     """Else the test above could not fail."""
-    assert END in allowed(tokenizer, INSIDE[1], (END,), stop=START, special_tokens=())
+    assert END in allowed(tokenizer, INSIDE[1], (END,), stop=START, ends=())
 
 
 @pytest.mark.parametrize("stop", [END, START])
 def test_a_whole_reply_is_ended_by_the_token_that_xgrammar_knows(tokenizer: Any, stop: str) -> None:
     """Nothing else may follow it."""
-    whole = "<reasoning>\nr\n</reasoning>\n<answer>\na\n</answer>\n"
-
-    assert allowed(tokenizer, whole, (END, START, TEXT, "a"), stop=stop, special_tokens=(END, START, TEXT)) == {stop}
+    assert allowed(tokenizer, WHOLE, (END, START, TEXT, "a"), stop=stop, ends=(END, START, TEXT)) == {stop}
 
 
-def test_a_special_token_that_is_a_word_may_be_written(tokenizer: Any) -> None:
-    """The token that fills up a batch may be any; who forbade it would forbid a word."""
-    assert allowed(tokenizer, INSIDE[1], ("!",), stop=END, special_tokens=("!", "\n", "")) == {"!"}
+def test_tags_may_be_tokens_of_their_own(tokenizer: Any) -> None:
+    """Whoever tunes a model on the format may have made them."""
+    import copy
 
+    tuned = copy.deepcopy(tokenizer)
+    tuned.add_special_tokens({"additional_special_tokens": ["<reasoning>", "</reasoning>", "<answer>", "</answer>"]})
+    assert len(tuned.encode(WHOLE)) < len(tokenizer.encode(WHOLE))
 
-def test_special_tokens_that_are_tags_of_the_format_stay_what_they_are(tokenizer: Any) -> None:
-    """Whoever tunes a model on the format may have made tokens of its tags."""
-    assert allowed(tokenizer, INSIDE[2], ("a",), stop=END, special_tokens=("<reasoning>", "</answer>")) == {"a"}
+    assert allowed(tuned, WHOLE, (END, "a"), stop=END, ends=(END, "</answer>")) == {END}

@@ -10,21 +10,19 @@ from workers.contract.replies import layout
 
 #: An enforced reply must leave room for some words between its tags.
 _MIN_FREE_TOKENS = 16
-#: Special tokens as nobody writes words: some tokenizers name a word as the one that fills up, say "!".
-_MARK = re.compile(r"[<\[].+[>\]]")
 #: Texts of tokens that end a turn in well-known models, for whoever cannot ask the tokenizer. (``</s>`` begins like our tags.)
 WELL_KNOWN_ENDS = (
-    *("<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<|return|>"),
-    *("<end_of_turn>", "<eos>"),
+    *("<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<|return|>", "<|call|>"),
+    *("<|user|>", "<|observation|>", "<end_of_turn>", "<eos>", "<｜end▁of▁sentence｜>"),
 )
 
 
-def structural_tag(reply_format: ReplyFormat, max_tokens: int, special_tokens: Collection[str]) -> str | None:
+def structural_tag(reply_format: ReplyFormat, max_tokens: int, ends: Collection[str]) -> str | None:
     """Return the tag, as JSON, or None for a format that anything keeps. Both parts are bounded, so that the tags always close.
 
-    ``special_tokens`` are texts of tokens that are no words. xgrammar knows one token that ends a reply, and to older versions of
-    vLLM the tokenizer's own is the only one: any other of the model's would be let in as text, and end the reply within a part.
-    Raises Rejected where ``max_tokens`` leaves no room between the tags.
+    ``ends`` are texts of tokens that end a reply, or that no reply should have. vLLM 0.24 tells xgrammar of one token that ends a reply;
+    any other of the model's would be let in as text, and end the reply within a part. Raises Rejected where ``max_tokens`` leaves no
+    room between the tags.
     """
     if (shape := layout(reply_format)) is None:
         return None
@@ -35,8 +33,7 @@ def structural_tag(reply_format: ReplyFormat, max_tokens: int, special_tokens: C
         raise Rejected(f"--enforce-format leaves {max(free, 0)} of {max_tokens} tokens between the tags; raise --max-tokens")
     reasoning = free * 3 // 5
     # A tag inside a part would end it, or begin another, for whoever reads the reply.
-    marks = sorted(filter(_MARK.fullmatch, special_tokens))
-    excludes = list(dict.fromkeys(["</", *re.findall(r"<\w+>", tags), *marks]))
+    excludes = list(dict.fromkeys(["</", *re.findall(r"<\w+>", tags), *sorted(ends)]))
     elements = [
         {"type": "const_string", "value": shape.opening},
         {"type": "any_text", "excludes": excludes, "max_tokens": reasoning},

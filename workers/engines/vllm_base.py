@@ -72,7 +72,7 @@ class VLLMFamily(abc.ABC):
         room = self._max_model_len - len(prompt)
         if room <= 0:
             raise Rejected(f"the prompt has {len(prompt)} tokens; the model takes fewer than {self._max_model_len}")
-        params = sampling_params(sampling, min(sampling.max_tokens, room), self._loaded.special_tokens)
+        params = sampling_params(sampling, min(sampling.max_tokens, room), self._loaded.ends)
         try:
             reply = await self._request(prompt, params, request_id, adapter)
         except Exception as error:

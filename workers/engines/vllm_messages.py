@@ -34,8 +34,8 @@ class Loaded(NamedTuple):
     quantization: str
     #: Rows that share the batch at most.
     max_num_seqs: int
-    #: Texts of the tokens that are no words, those that end a reply among them.
-    special_tokens: frozenset[str]
+    #: Texts of the tokens that end a reply, and of others that no reply should have.
+    ends: frozenset[str]
     #: ``V1`` or ``V2``: the same seed gives other tokens in the other one.
     model_runner: str
 

@@ -1,5 +1,6 @@
 """What vLLM is asked for a row, and what its exceptions mean; shared by the engines that run on it. Spans vLLM 0.24 to 0.33."""
 
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -16,9 +17,12 @@ from . import GIVEN_UP, Sample
 from .structural_tag import structural_tag
 from .vllm_messages import Loaded, Reply
 
+#: A special token as nobody writes a word: some tokenizers fill up with one, say "!".
+_MARK = re.compile(r"[<\[].+[>\]]")
 
-def sampling_params(sampling: Sampling, max_tokens: int, special_tokens: Collection[str] = ()) -> SamplingParams:
-    """Return vLLM's own parameters of a row; ``special_tokens`` as in ``Loaded``. Raises Rejected where a format cannot be enforced."""
+
+def sampling_params(sampling: Sampling, max_tokens: int, ends: Collection[str] = ()) -> SamplingParams:
+    """Return vLLM's own parameters of a row; ``ends`` as in ``Loaded``. Raises Rejected where a format cannot be enforced."""
     return SamplingParams(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
@@ -33,7 +37,7 @@ def sampling_params(sampling: Sampling, max_tokens: int, special_tokens: Collect
         presence_penalty=sampling.presence_penalty,
         frequency_penalty=sampling.frequency_penalty,
         ignore_eos=sampling.ignore_eos,
-        structured_outputs=_structured_outputs(sampling, max_tokens, special_tokens),
+        structured_outputs=_structured_outputs(sampling, max_tokens, ends),
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 
@@ -52,16 +56,26 @@ def loaded(tokenizer: Any, config: Any) -> Loaded:
         dtype=str(model.dtype).removeprefix("torch."),
         quantization=str(model.quantization or ""),
         max_num_seqs=config.scheduler_config.max_num_seqs,
-        special_tokens=_special_tokens(tokenizer, model.try_get_generation_config()),
+        ends=ends_of(tokenizer, model.try_get_generation_config()),
         model_runner="V2" if getattr(config, "use_v2_model_runner", False) else "V1",
     )
 
 
-def _special_tokens(tokenizer: Any, generation_config: dict[str, Any]) -> frozenset[str]:
-    """Return the texts of the tokenizer's special tokens, and of all that end a reply: a model may have several."""
-    ends = generation_config.get("eos_token_id") or []
-    ends = ends if isinstance(ends, list) else [ends]
-    return frozenset(map(str, [*tokenizer.all_special_tokens, *tokenizer.convert_ids_to_tokens(ends)]))
+def ends_of(tokenizer: Any, generation_config: dict[str, Any]) -> frozenset[str]:
+    """Return the texts of the tokens that end a reply, of which a model may have several, and of those that begin or fill up one.
+
+    Few, and not all special tokens, of which some tokenizers have a thousand: xgrammar would compile for seconds.
+    """
+    ends = generation_config.get("eos_token_id")
+    others = [getattr(tokenizer, f"{kind}_token_id", None) for kind in ("bos", "eos", "pad", "unk")]
+    marks = filter(_MARK.fullmatch, _texts(tokenizer, others))
+    return frozenset([*_texts(tokenizer, ends if isinstance(ends, list) else [ends]), *marks])
+
+
+def _texts(tokenizer: Any, ids: Collection[int | None]) -> list[str]:
+    """Return the texts of those tokens that there are."""
+    known = sorted({number for number in ids if isinstance(number, int) and 0 <= number < len(tokenizer)})
+    return [text for text in tokenizer.convert_ids_to_tokens(known) if text]
 
 
 def reply_of(output: RequestOutput) -> Reply:
@@ -110,8 +124,8 @@ def first_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _structured_outputs(sampling: Sampling, max_tokens: int, special_tokens: Collection[str]) -> StructuredOutputsParams | None:
-    if sampling.enforce_format is None or (tag := structural_tag(sampling.enforce_format, max_tokens, special_tokens)) is None:
+def _structured_outputs(sampling: Sampling, max_tokens: int, ends: Collection[str]) -> StructuredOutputsParams | None:
+    if sampling.enforce_format is None or (tag := structural_tag(sampling.enforce_format, max_tokens, ends)) is None:
         return None
     if not can_enforce_formats():
         raise Rejected("this worker's vLLM cannot bound the parts of a reply: --enforce-format needs xgrammar 0.2.8 or newer")
