@@ -70,6 +70,8 @@ def _options() -> tuple[argparse.Namespace, list[str]]:
     options.add_argument("--max-tokens", type=int, default=1024)
     options.add_argument("--at", type=float, default=0.25, help="share of the rows that is stored when the engine is killed")
     given = options.parse_args()
+    if not 0 < given.at < 1:
+        options.error("--at: a share of the rows, between 0 and 1")
     gpus = given.gpus.split(",")
     if len(gpus) < 2:
         options.error("--gpus: one is killed, and the others are looked at; name two at least")

@@ -43,8 +43,9 @@ def make_sampling(options: AskOptions) -> Sampling:
     if options.enforce_format:
         if layout(options.reply_format) is None:
             raise UserError(f"--enforce-format: any reply keeps the format {options.reply_format}; leave the option out")
-        if sampling.max_tokens < _MIN_ENFORCED_TOKENS:
-            raise UserError(f"--enforce-format needs --max-tokens of at least {_MIN_ENFORCED_TOKENS}, so that the tags can close")
+        if problem := _against_format(sampling):
+            field, why = problem
+            raise UserError(f"--{field.replace('_', '-')} {why}")
     return sampling
 
 
@@ -57,9 +58,20 @@ def own_sampling(run: Sampling, texts: Mapping[str, str]) -> dict[str, Any]:
         first = error.errors()[0]
         fields = first["loc"][:1] or [field for field in given if field in first["msg"]] or list(given)
         raise BadValue(str(fields[0]), in_words(first)) from error
-    if sampling.enforce_format is not None and sampling.max_tokens < _MIN_ENFORCED_TOKENS:
-        raise BadValue("max_tokens", f"must be at least {_MIN_ENFORCED_TOKENS}, so that the tags of --enforce-format can close")
+    if sampling.enforce_format is not None and (problem := _against_format(sampling)):
+        raise BadValue(*problem)
     return {field: getattr(sampling, field) for field in given}
+
+
+def _against_format(sampling: Sampling) -> tuple[str, str] | None:
+    """Return the field whose value an enforced format cannot bear, and why."""
+    if sampling.max_tokens < _MIN_ENFORCED_TOKENS:
+        return "max_tokens", f"must be at least {_MIN_ENFORCED_TOKENS}, so that the tags of --enforce-format can close"
+    if sampling.stop:
+        return "stop", "would end replies before the tags of --enforce-format are closed; leave the one or the other out"
+    if sampling.ignore_eos:
+        return "ignore_eos", "would let replies go on behind the tags of --enforce-format; leave the one or the other out"
+    return None
 
 
 def in_words(error: ErrorDetails) -> str:

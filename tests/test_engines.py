@@ -374,6 +374,7 @@ def test_a_reply_that_vllm_gives_up_is_no_answer(asynchronous: Bench) -> None:
         ({"model": "/nope"}, "no model at /nope"),
         ({"engine_args": {"max_num_seq": 3}}, "did you mean max_num_seqs"),
         ({"engine_args": {"model": "x"}}, "use --model"),
+        ({"engine_args": {"gpu_memory_utilization": None}}, "None is not a share of the memory"),
         ({"adapters": {"mine": "/nope"}}, "adapter mine: there is no folder /nope"),
     ],
 )

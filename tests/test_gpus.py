@@ -13,7 +13,7 @@ from tests.conftest import StartWorker
 from workers.contract.errors import UserError
 from workers.contract.hardware import GPUMemory, gpu_memory
 from workers.engines.compile_cache import compiled_once
-from workers.fleet import group_gpus
+from workers.fleet import choose_gpus, group_gpus
 
 #: Two GPUs of 140 GiB, of which one is nearly full.
 _NVIDIA_SMI = """#!/bin/sh
@@ -43,6 +43,20 @@ def test_the_memory_of_a_gpu_is_found_by_index_and_by_uuid(two_gpus: str) -> Non
 
     assert memory["0"] == memory["GPU-aa"] == GPUMemory(143000 / 1024, 143771 / 1024)
     assert memory["1"].free == 2
+
+
+def test_a_gpu_of_which_something_odd_is_told_is_one_of_which_nothing_is_known(two_gpus: str) -> None:
+    """nvidia-smi mixes its warnings into the list."""
+    Path(two_gpus.partition(os.pathsep)[0], "nvidia-smi").write_text("#!/bin/sh\nprintf 'Warning: old driver\\n0, GPU-aa, 1, 2, 3\\n'\n")
+
+    assert list(gpu_memory()) == ["0", "GPU-aa"]
+
+
+@pytest.mark.parametrize("wanted", ["", " ", ",", "0,0", "1,0,1"])
+def test_a_list_that_names_no_gpu_or_one_twice_is_refused(two_gpus: str, wanted: str) -> None:
+    """The CPU is asked for by name; and two engines on one GPU would take each other's memory."""
+    with pytest.raises(UserError, match=r"^--gpus .*(names none|named twice)"):
+        choose_gpus(wanted)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 """What vLLM is asked for a row."""
 
-from typing import Any
+from typing import Any, Self
 
 import pytest
+from pydantic import BaseModel, ValidationError, model_validator
 
-from workers.contract.messages import Sampling
+from workers.contract.messages import ReplyFormat, Sampling
 
 # vLLM is imported here, which warns of itself.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -24,6 +25,36 @@ def test_a_seed_and_those_of_further_samples_fit_into_63_bits(sampling: Sampling
     from workers.engines.vllm_requests import sampling_params
 
     assert sampling_params(sampling, 16).seed == seed
+
+
+def test_an_enforced_format_keeps_tags_that_are_special_tokens() -> None:
+    """A model that was tuned on the format may have made tokens of its tags, which vLLM leaves out of a text otherwise."""
+    from workers.engines.vllm_requests import sampling_params
+
+    assert sampling_params(Sampling(), 64).skip_special_tokens
+    assert not sampling_params(Sampling(enforce_format=ReplyFormat.REASONING_ANSWER), 64).skip_special_tokens
+
+
+class _Limits(BaseModel):
+    rows: int = 1
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.rows > 5:
+            raise ValueError("5 rows at most")
+        return self
+
+
+@pytest.mark.parametrize(("rows", "says"), [("a", "Input should be a valid integer"), (6, "5 rows at most")])
+def test_what_a_library_refuses_by_pydantic_is_told_without_its_frame(rows: object, says: str) -> None:
+    """Of a field, or of all of them together."""
+    from workers.engines.vllm_requests import first_line
+
+    with pytest.raises(ValidationError) as refused:
+        _Limits.model_validate({"rows": rows})
+
+    assert first_line(refused.value).startswith(says)
+    assert "type=" not in first_line(refused.value)
 
 
 #: Of the demo model: what ends a text, what begins and what ends a turn; and a word.

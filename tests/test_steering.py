@@ -356,6 +356,8 @@ BAD: list[tuple[dict[str, Any], Any, str]] = [
     ({"sampling_column": ["min_tokens=x"], "max_tokens": 10}, 20, "'20' min_tokens 20 is more than max_tokens 10"),
     ({"sampling_column": ["temperature=x"], "samples": 2}, 0, "'0' 2 samples at temperature 0 would be"),
     ({"sampling_column": ["max_tokens=x"], "enforce_format": True}, 63, "'63' must be at least 64, so that the tags of --enforce-format"),
+    ({"sampling_column": ["stop=x"], "enforce_format": True}, ".", "'.' would end replies before the tags of --enforce-format"),
+    ({"sampling_column": ["ignore_eos=x"], "enforce_format": True}, True, "'TRUE' would let replies go on behind the tags"),
     ({"messages_column": "x"}, "[{", "is no list of messages: Invalid JSON"),
     ({"messages_column": "x"}, "[" * 10_000, "is no list of messages: Invalid JSON"),
     ({"messages_column": "x"}, "Why?", "is no list of messages: Invalid JSON"),

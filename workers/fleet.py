@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -65,6 +66,10 @@ def choose_gpus(wanted: str) -> list[str]:
             raise UserError("no GPU is visible here: check nvidia-smi and CUDA_VISIBLE_DEVICES, or run on the CPU with --gpus none")
         return present
     chosen = [gpu.strip() for gpu in wanted.split(",") if gpu.strip()]
+    if not chosen:
+        raise UserError(f"--gpus {wanted!r} names none: say all, none, auto, or a list such as 0,1")
+    if twice := [gpu for gpu, times in Counter(chosen).items() if times > 1]:
+        raise UserError(f"--gpus {wanted}: GPU {', '.join(twice)} is named twice; one GPU takes one worker")
     if missing := [gpu for gpu in chosen if gpu not in present]:
         raise UserError(f"no GPU {', '.join(missing)} here; visible: {', '.join(present) or 'none'}")
     return chosen
@@ -72,7 +77,7 @@ def choose_gpus(wanted: str) -> list[str]:
 
 def group_gpus(gpus: list[str], size: int) -> list[list[str]]:
     """Return the GPUs in groups of ``size``, each for one worker. Raises UserError if they do not come out even."""
-    if size < 1 or len(gpus) % size or (size > 1 and not gpus):
+    if not isinstance(size, int) or size < 1 or len(gpus) % size or (size > 1 and not gpus):
         raise UserError(
             f"tensor_parallel_size {size}: {len(gpus)} GPUs cannot be shared out in groups of {size}; choose others with --gpus"
         )

@@ -103,10 +103,11 @@ class WorkerLife:
         self._serve_metrics()
         with broker.explaining(self._broker_settings):
             self._check_clock()
-            threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
-            self._identity = self.submit(self.engine.start()).result()
-            gc.collect()
-            gc.freeze()  # what is loaded stays; looking through it again would stop all threads for 0.2 s now and then
+        threading.Thread(target=self._loop.run_forever, name="engine-loop", daemon=True).start()
+        self._identity = self.submit(self.engine.start()).result()
+        gc.collect()
+        gc.freeze()  # what is loaded stays; looking through it again would stop all threads for 0.2 s now and then
+        with broker.explaining(self._broker_settings):
             self.stamp = {"worker": worker, "fingerprint": fingerprint_identity(self._identity)}
             self.announce()
 

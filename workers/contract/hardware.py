@@ -25,7 +25,7 @@ def gpu_memory() -> dict[str, GPUMemory]:
     """Return what every GPU of this host has, by its index and by its UUID."""
     memory = {}
     for line in _nvidia_smi("index,uuid,memory.free,memory.total"):
-        index, uuid, free, total = (part.strip() for part in line.split(","))
+        index, uuid, free, total, *_ = (part.strip() for part in f"{line},,,".split(","))
         if free.isdigit() and total.isdigit():  # some virtual GPUs do not say
             memory[index] = memory[uuid] = GPUMemory(int(free) / 1024, int(total) / 1024)
     return memory

@@ -9,6 +9,8 @@ from workers.contract.messages import ChatMessage
 QUESTION = (ChatMessage(role="user", content="Which numbers between 20 and 30 are prime? Think first, then answer."),)
 #: Tokens of its reply, sampled greedily.
 TOKENS = 8
+#: Seconds that it may take, with all that an engine makes at its first request.
+PATIENCE = 600.0
 #: What two readings of the same model may differ by without anything being noisy.
 _ROUNDING = 1e-6
 

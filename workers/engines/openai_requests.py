@@ -96,7 +96,7 @@ def request_of(messages: Sequence[ChatMessage], sampling: Sampling, args: Endpoi
         sampling.enforce_format is not None
         and (tag := structural_tag(sampling.enforce_format, sampling.max_tokens, WELL_KNOWN_ENDS)) is not None
     ):
-        extra["structured_outputs"] = {"structural_tag": tag}
+        extra |= {"structured_outputs": {"structural_tag": tag}, "skip_special_tokens": False}  # a tag may be one
     if speaks_vllm and sampling.n > 1:
         extra["return_token_ids"] = True  # the count of each sample; the usage has only that of all
     extra |= args.extra_body

@@ -30,7 +30,9 @@ def structural_tag(reply_format: ReplyFormat, max_tokens: int, ends: Collection[
     # At worst every byte of a tag is a token of its own; one more for the end of the reply.
     free = max_tokens - len(tags.encode()) - 1
     if free < _MIN_FREE_TOKENS:
-        raise Rejected(f"--enforce-format leaves {max(free, 0)} of {max_tokens} tokens between the tags; raise --max-tokens")
+        raise Rejected(
+            f"--enforce-format leaves {max(free, 0)} of {max_tokens} tokens between the tags; raise --max-tokens, or shorten the prompt"
+        )
     reasoning = free * 3 // 5
     # A tag inside a part would end it, or begin another, for whoever reads the reply.
     excludes = list(dict.fromkeys(["</", *re.findall(r"<\w+>", tags), *sorted(ends)]))

@@ -105,7 +105,10 @@ class VLLMFamily(abc.ABC):
     async def _read_canary(self, request_id: str, adapter: str | None) -> canary.Reading:
         params = SamplingParams(temperature=0, max_tokens=canary.TOKENS, prompt_logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY)
         try:
-            reply = await self._request(self.render(canary.QUESTION), params, request_id, adapter)
+            async with asyncio.timeout(canary.PATIENCE):
+                reply = await self._request(self.render(canary.QUESTION), params, request_id, adapter)
+        except TimeoutError as error:
+            raise EngineDead(f"the canary was not answered within {canary.PATIENCE:g} s") from error
         except Exception as error:
             raise EngineDead(f"the canary was not answered: {first_line(error)}") from error
         return canary.Reading(reply.samples[0].text, reply.prompt_logprobs)
@@ -153,9 +156,11 @@ def check_engine_args(given: dict[str, Any], known: Collection[str], whose: str)
             near = difflib.get_close_matches(key, known, n=3)
             hint = f"; did you mean {', '.join(near)}?" if near else ""
             raise UserError(f"engine argument {key}: {whose} has none of this name{hint}")
-    rows = given.get("max_num_seqs", 1)
+    rows, share = given.get("max_num_seqs", 1), given.get("gpu_memory_utilization", 0.5)
     if not isinstance(rows, int) or rows < 1:
         raise UserError(f"engine argument max_num_seqs: {rows} is not a number of rows")
+    if not isinstance(share, (int, float)) or not 0 < share <= 1:
+        raise UserError(f"engine argument gpu_memory_utilization: {share} is not a share of the memory, from 0 to 1")
 
 
 def _resolve_model(model: str) -> str:

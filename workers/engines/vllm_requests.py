@@ -1,5 +1,6 @@
 """What vLLM is asked for a row, and what its exceptions mean; shared by the engines that run on it. Spans vLLM 0.24 to 0.33."""
 
+import itertools
 import re
 from collections.abc import Collection
 from typing import Any
@@ -37,6 +38,8 @@ def sampling_params(sampling: Sampling, max_tokens: int, ends: Collection[str] =
         presence_penalty=sampling.presence_penalty,
         frequency_penalty=sampling.frequency_penalty,
         ignore_eos=sampling.ignore_eos,
+        # Of a model that was tuned on the format a tag may be a special token, which vLLM would leave out of the text.
+        skip_special_tokens=sampling.enforce_format is None,
         structured_outputs=_structured_outputs(sampling, max_tokens, ends),
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
@@ -118,9 +121,10 @@ def as_engine_error(error: Exception) -> EngineError:
 def first_line(error: Exception) -> str:
     """Return what an exception says, on one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # pydantic's first line only counts its errors
-    if len(lines) > 2 and "validation error" in lines[0]:
-        return lines[2]
+    if len(lines) > 1 and "validation error" in lines[0]:
+        # pydantic counts its errors, names a field where one is to blame, says what is wrong, and where to read on.
+        *_, told = itertools.takewhile(lambda line: not line.startswith("For further information"), lines)
+        return re.sub(r" \[type=.*", "", told).removeprefix("Value error, ")
     return lines[0] if lines else type(error).__name__
 
 
