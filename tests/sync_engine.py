@@ -49,6 +49,9 @@ class FailingEngine:
     def get_tokenizer(self) -> Any:
         return self.tokenizer
 
+    def try_get_generation_config(self) -> dict[str, Any]:
+        return {}
+
     def has_unfinished_requests(self) -> bool:
         return bool(self.rows)
 

@@ -24,7 +24,14 @@ from . import Generation, canary
 from .adapters import check_adapter
 from .demo_model import DEMO, demo_model_path
 from .vllm_messages import Loaded, Reply
-from .vllm_requests import as_engine_error, can_enforce_formats, check_is_whole, first_line, sampling_params
+from .vllm_requests import (
+    as_engine_error,
+    can_enforce_formats,
+    check_is_whole,
+    ends_of,
+    first_line,
+    sampling_params,
+)
 
 _HELLO = ({"role": "user", "content": "Hello"},)
 
@@ -60,6 +67,7 @@ class VLLMFamily(abc.ABC):
     async def start(self) -> ModelIdentity:
         self._loaded = await self._open()
         self._tokenizer, self._max_model_len = self._loaded.tokenizer, self._loaded.max_model_len
+        self._ends = ends_of(self._tokenizer, self._loaded.generation_config)
         self._check_chat_template()
         base = [await self._read_canary(f"canary-{number}", None) for number in range(2)]
         heard = {name: await self._add_adapter(name, base) for name in self._adapters}
@@ -72,7 +80,7 @@ class VLLMFamily(abc.ABC):
         room = self._max_model_len - len(prompt)
         if room <= 0:
             raise Rejected(f"the prompt has {len(prompt)} tokens; the model takes fewer than {self._max_model_len}")
-        params = sampling_params(sampling, min(sampling.max_tokens, room), self._loaded.ends)
+        params = sampling_params(sampling, min(sampling.max_tokens, room), self._ends)
         try:
             reply = await self._request(prompt, params, request_id, adapter)
         except Exception as error:

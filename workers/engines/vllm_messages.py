@@ -34,8 +34,8 @@ class Loaded(NamedTuple):
     quantization: str
     #: Rows that share the batch at most.
     max_num_seqs: int
-    #: Texts of the tokens that end a reply, and of others that no reply should have.
-    ends: frozenset[str]
+    #: What the model's ``generation_config.json`` says, or else its ``config.json``.
+    generation_config: dict[str, Any]
     #: ``V1`` or ``V2``: the same seed gives other tokens in the other one.
     model_runner: str
 

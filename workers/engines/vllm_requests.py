@@ -23,7 +23,7 @@ _MARK = re.compile(r"[<\[].+[>\]]")
 
 
 def sampling_params(sampling: Sampling, max_tokens: int, ends: Collection[str] = ()) -> SamplingParams:
-    """Return vLLM's own parameters of a row; ``ends`` as in ``Loaded``. Raises Rejected where a format cannot be enforced."""
+    """Return vLLM's own parameters of a row; ``ends`` are those of the model (``ends_of``). Raises Rejected where a format cannot be enforced."""
     return SamplingParams(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
@@ -59,7 +59,7 @@ def loaded(tokenizer: Any, config: Any) -> Loaded:
         dtype=str(model.dtype).removeprefix("torch."),
         quantization=str(model.quantization or ""),
         max_num_seqs=config.scheduler_config.max_num_seqs,
-        ends=ends_of(tokenizer, model.try_get_generation_config()),
+        generation_config=model.try_get_generation_config(),
         model_runner="V2" if getattr(config, "use_v2_model_runner", False) else "V1",
     )
 
