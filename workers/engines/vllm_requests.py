@@ -23,7 +23,7 @@ _MARK = re.compile(r"[<\[].+[>\]]")
 
 
 def sampling_params(sampling: Sampling, max_tokens: int, ends: Collection[str] = ()) -> SamplingParams:
-    """Return vLLM's own parameters of a row; ``ends`` are those of the model (``ends_of``). Raises Rejected where a format cannot be enforced."""
+    """Return vLLM's own parameters of a row; ``ends`` is what ``ends_of`` says. Raises Rejected where a format cannot be enforced."""
     return SamplingParams(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
