@@ -41,11 +41,10 @@ def scaling(lines: Lines) -> Figure | None:
         return None
     figure = Figure(figsize=(6, 4))
     axes = figure.add_subplot(xlabel="GPUs", ylabel="tokens/s", title=_machine(lines, "scaling"))
-    for kind in _KINDS:
-        asked = {line["rows"] for line in passes if line["kind"] == kind}
-        points = {
-            line["workers"]: line["tokens_per_s"] for line in passes if line["kind"] == kind or (kind == "strong" and line["rows"] in asked)
-        }
+    strong_rows = {line["rows"] for line in passes if line["kind"] == "strong"}
+    weak = {line["workers"]: line["tokens_per_s"] for line in passes if line["kind"] == "weak"}
+    strong = {line["workers"]: line["tokens_per_s"] for line in passes if line["rows"] in strong_rows}
+    for kind, points in (("weak", weak), ("strong", strong)):
         axes.plot(list(points), list(points.values()), marker="o", label=f"{kind} scaling")
     workers = sorted({line["workers"] for line in passes})
     alone = max(line["tokens_per_s"] for line in passes if line["workers"] == workers[0])

@@ -1,5 +1,6 @@
 """What an enforced format lets a model write, by xgrammar itself and the demo model's tokenizer."""
 
+import copy
 from collections.abc import Collection
 from typing import Any
 
@@ -33,7 +34,7 @@ def allowed(tokenizer: Any, reply: str, tokens: Collection[str], *, stop: str, e
     tag = structural_tag(ReplyFormat.REASONING_ANSWER, 128, ends)
     assert tag is not None
     matcher = xgrammar.GrammarMatcher(xgrammar.GrammarCompiler(info).compile_structural_tag(tag))
-    for token in tokenizer.encode(reply, add_ends=False):
+    for token in tokenizer.encode(reply, add_special_tokens=False):
         assert matcher.accept_token(token), tokenizer.decode([token])
     mask = xgrammar.allocate_token_bitmask(1, info.vocab_size)
     matcher.fill_next_token_bitmask(mask)
@@ -66,8 +67,6 @@ def test_a_whole_reply_is_ended_by_the_token_that_xgrammar_knows(tokenizer: Any,
 
 def test_tags_may_be_tokens_of_their_own(tokenizer: Any) -> None:
     """Whoever tunes a model on the format may have made them."""
-    import copy
-
     tuned = copy.deepcopy(tokenizer)
     tuned.add_special_tokens({"additional_special_tokens": ["<reasoning>", "</reasoning>", "<answer>", "</answer>"]})
     assert len(tuned.encode(WHOLE)) < len(tokenizer.encode(WHOLE))

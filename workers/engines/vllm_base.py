@@ -24,14 +24,7 @@ from . import Generation, canary
 from .adapters import check_adapter
 from .demo_model import DEMO, demo_model_path
 from .vllm_messages import Loaded, Reply
-from .vllm_requests import (
-    as_engine_error,
-    can_enforce_formats,
-    check_is_whole,
-    ends_of,
-    first_line,
-    sampling_params,
-)
+from .vllm_requests import as_engine_error, can_enforce_formats, check_is_whole, ends_of, first_line, sampling_params
 
 _HELLO = ({"role": "user", "content": "Hello"},)
 
@@ -164,7 +157,7 @@ def check_engine_args(given: dict[str, Any], known: Collection[str], whose: str)
             near = difflib.get_close_matches(key, known, n=3)
             hint = f"; did you mean {', '.join(near)}?" if near else ""
             raise UserError(f"engine argument {key}: {whose} has none of this name{hint}")
-    rows, share = given.get("max_num_seqs", 1), given.get("gpu_memory_utilization", 0.5)
+    rows, share = given.get("max_num_seqs", 1), given.get("gpu_memory_utilization", 1)
     if not isinstance(rows, int) or rows < 1:
         raise UserError(f"engine argument max_num_seqs: {rows} is not a number of rows")
     if not isinstance(share, (int, float)) or not 0 < share <= 1:

@@ -22,7 +22,7 @@ from .vllm_messages import Loaded, Reply
 _MARK = re.compile(r"[<\[].+[>\]]")
 
 
-def sampling_params(sampling: Sampling, max_tokens: int, ends: Collection[str] = ()) -> SamplingParams:
+def sampling_params(sampling: Sampling, max_tokens: int, ends: Collection[str]) -> SamplingParams:
     """Return vLLM's own parameters of a row; ``ends`` is what ``ends_of`` says. Raises Rejected where a format cannot be enforced."""
     return SamplingParams(
         temperature=sampling.temperature,
