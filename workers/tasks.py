@@ -6,7 +6,7 @@ import sys
 import threading
 import traceback
 import warnings
-from concurrent.futures import CancelledError
+from concurrent.futures import wait
 from contextlib import suppress
 from typing import Any
 
@@ -103,18 +103,22 @@ def _wait_for_claim(life: WorkerLife, task_id: str, row: Row) -> Standing:
 
 
 def _awaited(life: WorkerLife, task_id: str, row: Row) -> Answer:
+    """Wait for the answer. Whatever ends the row otherwise is raised without what came before it: Celery formats the traceback of each
+    row that goes back, and those of an engine's death are so long that hundreds of them outlast the process.
+    """
     assert row.future is not None
-    try:
-        return row.future.result()
-    except EngineDead as error:
-        life.engine_died(str(error))
-        raise _handed_back(life, task_id, row) from error
-    except CancelledError as error:
+    wait([row.future])
+    if row.future.cancelled():
         if not row.superseded:
-            raise _handed_back(life, task_id, row) from error
+            raise _handed_back(life, task_id, row)
         with suppress(redis.RedisError):
             life.attempts.end(task_id)
-        raise Ignore from error
+        raise Ignore
+    error = row.future.exception()
+    if isinstance(error, EngineDead):
+        life.engine_died(str(error))
+        raise _handed_back(life, task_id, row)
+    return row.future.result()
 
 
 def _handed_back(life: WorkerLife, task_id: str, row: Row) -> Reject:
