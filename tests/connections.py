@@ -7,14 +7,14 @@ from pathlib import Path
 
 #: Imported by every Python at its start, if it is found first. A connected UDP socket sends nothing: so vLLM finds its own address.
 _HOOK = """
-import os, sys
+import _socket, os, sys
 
 def _watch(event, arguments):
     if event == "socket.getaddrinfo":
         host = arguments[0]
     elif event == "socket.connect":
         socket, address = arguments
-        if not isinstance(address, tuple) or "SOCK_DGRAM" in str(socket.type):
+        if not isinstance(address, tuple) or socket.type == _socket.SOCK_DGRAM:
             return
         host = address[0]
     else:
@@ -34,6 +34,7 @@ def watched_connections(folder: Path) -> Iterator[Callable[[], list[str]]]:
     (folder / "sitecustomize.py").write_text(_HOOK)
     log, before = folder / "connections", os.environ.get("PYTHONPATH")
     log.touch()
+    os.environ.pop("VLLM_NO_USAGE_STATS", None)  # who keeps quiet must do so by itself, and not because a test before it did
     os.environ |= {"TEST_CONNECTIONS": str(log), "PYTHONPATH": os.pathsep.join(filter(None, [str(folder), before]))}
     try:
         yield lambda: log.read_text().splitlines()

@@ -12,6 +12,9 @@ from workers.settings import WorkerSettings
 
 from .demo_model import DEMO
 
+# Before vllm is imported, by whatever comes first: nobody is called home.
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
 #: Finish reasons that are no end of a reply: what runs the model gave it up, and what there is of it is no answer.
 GIVEN_UP = frozenset({"abort", "error"})
 

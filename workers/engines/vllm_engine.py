@@ -8,8 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-# Before vllm is imported: nobody is called home; and threads run here, so its processes must be spawned, not forked.
-os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+# Before vllm is imported: threads run here, so its processes must be spawned, not forked.
 os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
 
 import torch
