@@ -22,6 +22,7 @@ from workers.contract.hardware import gpu_memory
 from workers.contract.messages import ModelIdentity, Presence
 from workers.contract.processes import start_child, stop_child
 
+from .ledgers import Span, spans
 from .workload import Knowledge, OrderedFeeder, SizedQuestions, believed, lengths, make_pass
 
 #: Seconds in which a worker must take rows.
@@ -88,6 +89,10 @@ class Fleet:
                     raise SystemExit(worker.log.read_text(errors="replace")[-3000:])
             time.sleep(0.1)
         return round(time.monotonic() - self.workers[-1].started, 1)
+
+    def spans(self, passed: Passed) -> list[list[Span]]:
+        """Return of each worker the rows of a pass that it finished."""
+        return [spans(worker.ledger, passed.run_id) for worker in self.workers]
 
     def stop_workers(self, keep: int = 0) -> None:
         """Stop all workers but the first few, and wait until the GPUs of the others are free."""

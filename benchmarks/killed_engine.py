@@ -21,7 +21,7 @@ import psutil
 from producer.local import DEMO
 
 from .fleet import Fleet, Passed, Worker, machine, parse_engine_args, say, start_fleet, today
-from .ledgers import Span, spans, tokens_per_second
+from .ledgers import tokens_per_second
 
 #: Seconds over which a rate is taken.
 _WIDTH = 2.0
@@ -89,7 +89,7 @@ def _kill(fleet: Fleet, given: argparse.Namespace) -> tuple[Bins, list[float]]:
             _engine_core(victim).kill()
 
     passed = fleet.ask(fleet.new_pass(given.rows, given.max_tokens), given.mean_tokens, watch=watch)
-    engines = _engines(fleet, passed)
+    engines = fleet.spans(passed)
     back = min((span.start for span in engines[-1] if span.start > killed + 1), default=passed.ended)
     last_begun = min(max(span.start for span in engine) for engine in engines[:-1])
     away = Bins(int((killed - passed.began) / _WIDTH) + 1, int((min(back, last_begun) - passed.began) / _WIDTH))
@@ -107,16 +107,12 @@ def _kill(fleet: Fleet, given: argparse.Namespace) -> tuple[Bins, list[float]]:
     return away, during
 
 
-def _engines(fleet: Fleet, passed: Passed) -> list[list[Span]]:
-    return [spans(worker.ledger, passed.run_id) for worker in fleet.workers]
-
-
 def _others(fleet: Fleet, passed: Passed) -> list[float]:
-    return tokens_per_second(_engines(fleet, passed)[:-1], passed.sizes, passed.began, _WIDTH)
+    return tokens_per_second(fleet.spans(passed)[:-1], passed.sizes, passed.began, _WIDTH)
 
 
 def _per_second(fleet: Fleet, passed: Passed) -> list[float]:
-    return tokens_per_second(_engines(fleet, passed), passed.sizes, passed.began)
+    return tokens_per_second(fleet.spans(passed), passed.sizes, passed.began)
 
 
 def _engine_core(worker: Worker) -> psutil.Process:

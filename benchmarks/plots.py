@@ -62,8 +62,8 @@ def throughput(lines: Lines) -> Figure | None:
 
 
 def killed_engine(lines: Lines) -> Figure | None:
-    """Draw the tokens of each second with and without a killed engine, and when it was killed and back."""
-    passes = [line for line in lines if line.get("kind") in _KILLED]
+    """Draw the tokens of each second with and without a killed engine, and when it was killed and back; of several such passes the last."""
+    passes = list({line["kind"]: line for line in lines if line.get("kind") in _KILLED}.values())
     if not passes:
         return None
     figure = _over_time(passes, _machine(lines, "killed_engine"))

@@ -14,9 +14,8 @@ from pathlib import Path
 
 from producer.local import DEMO
 
-from .fleet import Fleet, Passed, machine, parse_engine_args, say, start_fleet, today
-from .ledgers import Span, spans, tail, tokens_per_second
-from .workload import Knowledge
+from .fleet import Fleet, machine, parse_engine_args, say, start_fleet, today
+from .ledgers import tail, tokens_per_second
 
 
 def main() -> None:
@@ -38,8 +37,6 @@ def main() -> None:
             engine_args=fleet.identity().engine_args,
         )
         _point(fleet, given, "warm-up", len(gpus) * given.rows // 2)
-        for knowledge in given.order:
-            _point(fleet, given, f"order {knowledge}", given.strong_rows, knowledge)
         rates: dict[tuple[int, int], float] = {}  # workers and rows -> tokens/s
         points: list[tuple[str, int, int]] = []
         for workers in _counts(len(gpus)):
@@ -70,13 +67,12 @@ def _options() -> argparse.Namespace:
     options.add_argument("--mean-tokens", type=int, default=250)
     options.add_argument("--max-tokens", type=int, default=1024)
     options.add_argument("--repeat", type=int, default=1)
-    options.add_argument("--order", action="append", default=[], choices=["none", "good", "perfect"], help="also send the longest first")
     return options.parse_args()
 
 
-def _point(fleet: Fleet, given: argparse.Namespace, kind: str, rows: int, knowledge: Knowledge = "none") -> float:
-    passed = fleet.ask(fleet.new_pass(rows, given.max_tokens), given.mean_tokens, knowledge)
-    engines = _engines(fleet, passed)
+def _point(fleet: Fleet, given: argparse.Namespace, kind: str, rows: int) -> float:
+    passed = fleet.ask(fleet.new_pass(rows, given.max_tokens), given.mean_tokens)
+    engines = fleet.spans(passed)
     say(
         kind=kind,
         workers=len(fleet.workers),
@@ -87,10 +83,6 @@ def _point(fleet: Fleet, given: argparse.Namespace, kind: str, rows: int, knowle
         per_second=tokens_per_second(engines, passed.sizes, passed.began),
     )
     return passed.tokens / passed.seconds
-
-
-def _engines(fleet: Fleet, passed: Passed) -> list[list[Span]]:
-    return [spans(worker.ledger, passed.run_id) for worker in fleet.workers]
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ _LOGNORMAL = ["--rows", "2048", "--mean-tokens", "250", "--max-tokens", "1024"]
 MEASUREMENTS: dict[str, list[str]] = {
     "overhead": ["benchmarks.engine_overhead", *_SHAPE, *_LOGNORMAL, *_BOTH, "--pairs", "3", "--alone", "--loop", "8", "--unseeded"],
     "start": ["benchmarks.engine_start", *_SHAPE, *_ONE],
-    "scaling": ["benchmarks.scaling", *_SHAPE, "--gpus", "{gpus}", "--order", "good", "--order", "perfect"],
+    "scaling": ["benchmarks.scaling", *_SHAPE, "--gpus", "{gpus}"],
+    "sending-order": ["benchmarks.sending_order", *_SHAPE, "--gpus", "{gpus}"],
     "killed-engine": ["benchmarks.killed_engine", *_SHAPE, "--gpus", "{gpus}"],
     "bf16": ["benchmarks.engines", *_VLLM],
     "fp8": ["benchmarks.engines", *_VLLM, "--engine-arg", 'quantization="fp8"'],
