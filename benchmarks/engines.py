@@ -3,7 +3,7 @@
 One engine a command, through Kotae: a worker, a real server, one Celery task per row. All rows of a pass are asked for the same number
 of tokens, so that they share the batch from the first step to the last; every pass has prompts of its own.
 
-    python -m benchmarks.engines --engine vllm --in-flight 1,16,64 --tokens 32
+    python -m benchmarks.engines --engine vllm --in-flight 1 16 64 --tokens 32
 """
 
 import argparse
@@ -12,33 +12,30 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from producer.local import DEMO
 from workers.contract.hardware import gpu_memory
 
-from .fleet import Fleet, machine, parse_engine_args, say, start_fleet, today
+from .arguments import add_engine, at_least_one
+from .fleet import Fleet, machine, say, start_fleet, today
 from .ledgers import most_in_flight
 
 
 def main() -> None:
     """Measure and print JSON lines, the summary last."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--model", default=DEMO)
-    options.add_argument("--engine", default="vllm", choices=["vllm", "unsloth"])
-    options.add_argument("--engine-arg", action="append", default=[], help="KEY=JSON")
+    add_engine(options)
     options.add_argument("--gpu", default="")
-    options.add_argument("--in-flight", default="1,16,64,256,512")
-    options.add_argument("--tokens", type=int, default=256)
-    options.add_argument("--passes", type=int, default=3)
+    options.add_argument("--in-flight", type=at_least_one, nargs="+", default=[1, 16, 64, 256, 512])
+    options.add_argument("--tokens", type=at_least_one, default=256)
+    options.add_argument("--passes", type=at_least_one, default=3)
     given = options.parse_args()
-    sizes = [int(size) for size in given.in_flight.split(",")]
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        fleet = stack.enter_context(start_fleet(Path(folder), given.model, given.engine, parse_engine_args(given.engine_arg)))
+        fleet = stack.enter_context(start_fleet(Path(folder), given.model, given.engine, dict(given.engine_args)))
         before = _used_gib(given.gpu)
         worker = fleet.start_worker(given.gpu)
         ready_after = fleet.wait()
         used = _used_gib(given.gpu) - before
         identity = fleet.identity()
-        rates = {rows: _rate(fleet, rows, given.tokens, given.passes) for rows in sizes}
+        rates = {rows: _rate(fleet, rows, given.tokens, given.passes) for rows in given.in_flight}
         say(
             benchmark="engines",
             machine=machine(),

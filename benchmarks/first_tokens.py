@@ -11,12 +11,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from producer.local import DEMO
 from workers.contract.messages import ChatMessage, Sampling
 from workers.engines import open_engine
 from workers.settings import WorkerSettings
 
-from .fleet import machine, parse_engine_args, today
+from .arguments import add_engine, at_least_one
+from .fleet import machine, today
 
 _THINGS = ["water", "a volcano", "the moon", "rice", "a bridge", "music", "salt", "the heart"]
 _THINGS += ["雪", "富士山", "時計", "お茶", "電車", "言葉", "海", "数学"]
@@ -30,17 +30,15 @@ def main() -> None:
     """Ask, or compare two files of earlier answers."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--out", type=Path)
-    options.add_argument("--model", default=DEMO)
-    options.add_argument("--engine", default="vllm", choices=["vllm", "unsloth"])
-    options.add_argument("--engine-arg", action="append", default=[], help="KEY=JSON")
-    options.add_argument("--tokens", type=int, default=8)
+    add_engine(options)
+    options.add_argument("--tokens", type=at_least_one, default=8)
     options.add_argument("--compare", type=Path, nargs=2)
     given = options.parse_args()
     if given.compare:
         one, other = (json.loads(path.read_text()) for path in given.compare)
         print(json.dumps(_compare(one, other)))
         return
-    settings = WorkerSettings(model=given.model, engine=given.engine, engine_args=parse_engine_args(given.engine_arg))
+    settings = WorkerSettings(model=given.model, engine=given.engine, engine_args=dict(given.engine_args))
     given.out.write_text(json.dumps(asyncio.run(_ask(settings, given.tokens))))
 
 

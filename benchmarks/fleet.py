@@ -166,11 +166,6 @@ def wait_for_memory(gpus: list[str]) -> None:
         time.sleep(2)
 
 
-def parse_engine_args(pairs: list[str]) -> dict[str, Any]:
-    """Return ``KEY=JSON`` arguments as a dict."""
-    return {key: json.loads(value) for key, _, value in (pair.partition("=") for pair in pairs)}
-
-
 def say(**line: Any) -> None:
     """Print a line of JSON at once: a machine may be taken away."""
     print(json.dumps(line), flush=True)

@@ -15,11 +15,11 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from producer.local import DEMO
 from producer.manage import open_run_by_name
 from workers.contract.messages import Outcome
 
-from .fleet import Fleet, machine, parse_engine_args, say, start_fleet, today
+from .arguments import add_engine, at_least_one
+from .fleet import Fleet, machine, say, start_fleet, today
 
 _EXAMPLE = Path(__file__).parent.parent / "examples" / "questions.xlsx"
 
@@ -51,7 +51,7 @@ def main() -> None:
     sums: dict[str, Cost] = {}
     with (
         tempfile.TemporaryDirectory() as folder,
-        start_fleet(Path(folder), given.model, "vllm", parse_engine_args(given.engine_arg)) as fleet,
+        start_fleet(Path(folder), given.model, "vllm", dict(given.engine_args)) as fleet,
     ):
         fleet.start_worker("")
         fleet.wait()
@@ -74,11 +74,10 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--workbook", type=Path, default=_EXAMPLE)
-    options.add_argument("--model", default=DEMO)
+    add_engine(options, ["vllm"])
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     options.add_argument("--retries", type=int, default=3)
-    options.add_argument("--max-tokens", type=int, default=256)
-    options.add_argument("--engine-arg", action="append", default=[], help="KEY=JSON")
+    options.add_argument("--max-tokens", type=at_least_one, default=256)
     return options.parse_args()
 
 

@@ -18,9 +18,8 @@ from typing import NamedTuple
 
 import psutil
 
-from producer.local import DEMO
-
-from .fleet import Fleet, Passed, Worker, machine, parse_engine_args, say, start_fleet, today
+from .arguments import WITH_ECHO, add_engine, add_gpus, add_lengths, at_least_one
+from .fleet import Fleet, Passed, Worker, machine, say, start_fleet, today
 from .ledgers import tokens_per_second
 
 #: Seconds over which a rate is taken.
@@ -41,7 +40,7 @@ def main() -> None:
     given, gpus = _options()
     with (
         tempfile.TemporaryDirectory() as folder,
-        start_fleet(Path(folder), given.model, given.engine, parse_engine_args(given.engine_arg)) as fleet,
+        start_fleet(Path(folder), given.model, given.engine, dict(given.engine_args)) as fleet,
     ):
         for gpu in gpus:
             fleet.start_worker(gpu)
@@ -61,13 +60,10 @@ def main() -> None:
 
 def _options() -> tuple[argparse.Namespace, list[str]]:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--gpus", default=",", help="ids with commas between them; empty ones are workers on the CPU")
-    options.add_argument("--model", default=DEMO)
-    options.add_argument("--engine", default="vllm")
-    options.add_argument("--engine-arg", action="append", default=[], help="KEY=JSON")
-    options.add_argument("--rows", type=int, default=6144)
-    options.add_argument("--mean-tokens", type=int, default=250)
-    options.add_argument("--max-tokens", type=int, default=1024)
+    add_gpus(options, default=",")
+    add_engine(options, WITH_ECHO)
+    options.add_argument("--rows", type=at_least_one, default=6144)
+    add_lengths(options)
     options.add_argument("--at", type=float, default=0.25, help="share of the rows that is stored when the engine is killed")
     given = options.parse_args()
     if not 0 < given.at < 1:

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from .arguments import at_least_one
+
 _SIGMA = 0.7  # of the lognormal lengths in workload.py
 
 
@@ -86,9 +88,9 @@ def main() -> None:
     options.add_argument("--bandwidth", type=float, default=4.8e12, help="bytes/s of the GPU's memory")
     options.add_argument("--flops", type=float, default=7.9e14, help="16-bit operations/s")
     options.add_argument("--utilization", type=float, default=0.92)
-    options.add_argument("--max-num-seqs", type=int, default=1024)
-    options.add_argument("--prompt-tokens", type=int, default=110)
-    options.add_argument("--mean-tokens", type=int, default=250)
+    options.add_argument("--max-num-seqs", type=at_least_one, default=1024)
+    options.add_argument("--prompt-tokens", type=at_least_one, default=110)
+    options.add_argument("--mean-tokens", type=at_least_one, default=250)
     options.add_argument("--measured", type=float, help="tokens/s, to be held against the limit")
     given = options.parse_args()
     shape = shape_of(given.model)

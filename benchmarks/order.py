@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple, get_args
 
+from .arguments import at_least_one
 from .fleet import say
 from .workload import Knowledge, believed, lengths
 
@@ -49,16 +50,16 @@ class Ended(NamedTuple):
 def main() -> None:
     """Calculate and print JSON lines."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--rows", type=int, default=4096)
-    options.add_argument("--mean-tokens", type=int, default=250)
-    options.add_argument("--max-tokens", type=int, default=1024)
+    options.add_argument("--rows", type=at_least_one, default=4096)
+    options.add_argument("--mean-tokens", type=at_least_one, default=250)
+    options.add_argument("--max-tokens", type=at_least_one, default=1024)
     options.add_argument("--base-ms", type=float, default=8.5)
     options.add_argument("--row-ms", type=float, default=0.087)
     options.add_argument("--prompt-ms", type=float, default=4.1)
-    options.add_argument("--places", type=int, default=1024)
+    options.add_argument("--places", type=at_least_one, default=1024)
     options.add_argument("--intake", type=float, default=500)
     options.add_argument("--noise", type=float, default=0.1)
-    options.add_argument("--repeat", type=int, default=5, help="runs with other lengths, of which the median is taken")
+    options.add_argument("--repeat", type=at_least_one, default=5, help="runs with other lengths, of which the median is taken")
     given = options.parse_args()
     speed = Speed(given.base_ms / 1e3, given.row_ms / 1e3, given.prompt_ms / 1e3, given.places, given.intake, given.noise)
     alone = 0.0

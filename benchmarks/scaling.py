@@ -12,9 +12,8 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from producer.local import DEMO
-
-from .fleet import Fleet, machine, parse_engine_args, say, start_fleet, today
+from .arguments import WITH_ECHO, add_engine, add_gpus, add_lengths, at_least_one
+from .fleet import Fleet, machine, say, start_fleet, today
 from .ledgers import tail, tokens_per_second
 
 
@@ -24,7 +23,7 @@ def main() -> None:
     gpus = given.gpus.split(",")
     with (
         tempfile.TemporaryDirectory() as folder,
-        start_fleet(Path(folder), given.model, given.engine, parse_engine_args(given.engine_arg)) as fleet,
+        start_fleet(Path(folder), given.model, given.engine, dict(given.engine_args)) as fleet,
     ):
         for gpu in gpus:
             fleet.start_worker(gpu)
@@ -42,10 +41,9 @@ def main() -> None:
         for workers in _counts(len(gpus)):
             fleet.stop_workers(keep=workers)
             for kind, rows in (("weak", workers * given.rows), ("strong", given.strong_rows)):
-                if rows and (workers, rows) not in rates:  # where both kinds ask for the same rows, one pass is both
+                if (workers, rows) not in rates:  # where both kinds ask for the same rows, one pass is both
                     rates[workers, rows] = statistics.median(_point(fleet, given, kind, rows) for _ in range(given.repeat))
-                if rows:
-                    points.append((kind, workers, rows))
+                points.append((kind, workers, rows))
         alone = {kind: rates[workers, rows] for kind, workers, rows in points if workers == 1}
         for kind, workers, rows in reversed(points):
             say(efficiency=kind, workers=workers, value=round(rates[workers, rows] / workers / alone[kind], 3))
@@ -58,15 +56,12 @@ def _counts(gpus: int) -> list[int]:
 
 def _options() -> argparse.Namespace:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--gpus", default="", help="ids with commas between them; empty ones are workers on the CPU")
-    options.add_argument("--model", default=DEMO)
-    options.add_argument("--engine", default="vllm")
-    options.add_argument("--engine-arg", action="append", default=[], help="KEY=JSON")
-    options.add_argument("--rows", type=int, default=2048, help="rows per worker, for weak scaling")
-    options.add_argument("--strong-rows", type=int, default=4096)
-    options.add_argument("--mean-tokens", type=int, default=250)
-    options.add_argument("--max-tokens", type=int, default=1024)
-    options.add_argument("--repeat", type=int, default=1)
+    add_gpus(options)
+    add_engine(options, WITH_ECHO)
+    options.add_argument("--rows", type=at_least_one, default=2048, help="rows per worker, for weak scaling")
+    options.add_argument("--strong-rows", type=at_least_one, default=4096)
+    add_lengths(options)
+    options.add_argument("--repeat", type=at_least_one, default=1)
     return options.parse_args()
 
 

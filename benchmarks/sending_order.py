@@ -13,9 +13,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import get_args
 
-from producer.local import DEMO
-
-from .fleet import Fleet, machine, parse_engine_args, say, start_fleet, today
+from .arguments import WITH_ECHO, add_engine, add_gpus, add_lengths, at_least_one
+from .fleet import Fleet, machine, say, start_fleet, today
 from .ledgers import tail
 from .workload import Knowledge
 
@@ -25,7 +24,7 @@ def main() -> None:
     given = _options()
     with (
         tempfile.TemporaryDirectory() as folder,
-        start_fleet(Path(folder), given.model, given.engine, parse_engine_args(given.engine_arg)) as fleet,
+        start_fleet(Path(folder), given.model, given.engine, dict(given.engine_args)) as fleet,
     ):
         for gpu in given.gpus.split(","):
             fleet.start_worker(gpu)
@@ -38,16 +37,13 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--gpus", default="", help="ids with commas between them; empty ones are workers on the CPU")
-    options.add_argument("--model", default=DEMO)
-    options.add_argument("--engine", default="vllm")
-    options.add_argument("--engine-arg", action="append", default=[], help="KEY=JSON")
+    add_gpus(options)
+    add_engine(options, WITH_ECHO)
     options.add_argument(
-        "--rows", type=int, action="append", help="rows of a pass, 4,096 by default; several are measured one after another"
+        "--rows", type=at_least_one, action="append", help="rows of a pass, 4,096 by default; several are measured one after another"
     )
-    options.add_argument("--mean-tokens", type=int, default=250)
-    options.add_argument("--max-tokens", type=int, default=1024)
-    options.add_argument("--repeat", type=int, default=3, help="passes in each order")
+    add_lengths(options)
+    options.add_argument("--repeat", type=at_least_one, default=3, help="passes in each order")
     return options.parse_args()
 
 

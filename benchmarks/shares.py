@@ -18,6 +18,7 @@ import xlsxwriter
 from producer.local import DEMO
 from producer.runs import RunStore, list_runs
 
+from .arguments import at_least_one
 from .fleet import Fleet, machine, say, start_fleet, today
 
 #: A row takes so many seconds, and an engine has so many at a time: 160 rows/s of each of two, if the machine can.
@@ -27,9 +28,9 @@ _ENGINE = {"delay": 0.2, "delay_spread": 0.1, "max_num_seqs": 32}
 def main() -> None:
     """Measure and print JSON lines."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--rows", type=int, default=2000, help="rows of each run")
-    options.add_argument("--runs", type=int, default=4)
-    options.add_argument("--workers", type=int, default=2)
+    options.add_argument("--rows", type=at_least_one, default=2000, help="rows of each run")
+    options.add_argument("--runs", type=at_least_one, default=4)
+    options.add_argument("--workers", type=at_least_one, default=2)
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder, start_fleet(Path(folder), DEMO, "echo", _ENGINE) as fleet:
         for _ in range(given.workers):

