@@ -257,6 +257,17 @@ def test_a_reply_that_was_given_up_is_asked_for_again(api: Endpoint, finish: str
     assert answer.outcome is Outcome.ANSWERED
 
 
+def test_a_row_whose_replies_are_always_given_up_is_not_asked_for_ever(api: Endpoint) -> None:
+    """Each of them may have been written in full before, and is charged then; and the row has an hour."""
+    after_the_start(api, *[well("<reasoning>\nhal", "error")] * 4, well())
+
+    failed, answer = [Worker(api.url).ask(question())[0] for _ in range(2)]
+
+    assert failed.outcome is Outcome.FAILED
+    assert "gave 4 replies that are none, last: a reply that was given up before its end (finish reason error)" in (failed.error or "")
+    assert answer.outcome is Outcome.ANSWERED
+
+
 SECRET = "sk-very-secret-0123456789"
 
 
