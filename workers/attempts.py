@@ -1,7 +1,6 @@
 """What Redis knows of the attempts at a row: whether it is settled, who is at it, and how often an engine ended over it."""
 
 import json
-import math
 import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
@@ -31,8 +30,7 @@ class Attempts:
 
     def __init__(self, client: redis.Redis, me: str, patience: float = 1.5 * broker.HEARTBEAT) -> None:
         self._redis, self._me, self._patience = client, me, patience
-        #: When Redis took our last sign of life, and since when it has taken and kept all of them.
-        self._heard = self._heard_since = -math.inf
+        self._silent_since: dict[str, float] = {}
         self._seen: set[tuple[str, int]] = set()
 
     def claim(self, task_id: str) -> Standing:
@@ -80,24 +78,17 @@ class Attempts:
 
         self._redis.transaction(remove, claims)
 
-    def heard(self, *, before: bool) -> None:
-        """Note that Redis took a sign of life of ours, and whether it still had the one ``before``: what holds for ours holds for all."""
-        now = time.monotonic()
-        if not before or now - self._heard > self._patience:
-            self._heard_since = now
-        self._heard = now
-
     def is_gone(self, served_name: str, holder: str) -> bool:
-        """Say whether the process behind a claim is no more: another one has its name, or it is silent though Redis hears us.
+        """Say whether the process behind a claim is no more: another one has its name, or nobody has heard of it for long enough.
 
         After an outage of Redis nobody has been heard of for a moment.
         """
-        names = [incarnation.rpartition("#")[0] for incarnation in (holder, self._me)]
-        theirs, ours = cast(list[bytes | None], self._redis.mget([broker.presence_key(served_name, name) for name in names]))
-        if theirs is not None:
-            return bool(json.loads(theirs)["incarnation"] != holder)
-        is_heard = ours is not None and time.monotonic() - self._heard <= self._patience
-        return is_heard and self._heard - self._heard_since >= self._patience
+        presence = cast(bytes | None, self._redis.get(broker.presence_key(served_name, holder.rpartition("#")[0])))
+        if presence is not None:
+            self._silent_since.pop(holder, None)
+            return bool(json.loads(presence)["incarnation"] != holder)
+        now = time.monotonic()
+        return now - self._silent_since.setdefault(holder, now) >= self._patience
 
     def wait(self, task_id: str) -> None:
         """Write down that the engine does not have the row yet."""

@@ -39,8 +39,9 @@ log = logging.getLogger(__name__)
 EXIT_NO_ENGINE = 71
 EXIT_USER_ERROR = 2
 EXIT_ENGINE_DEAD = 70
-#: Seconds in which a process that leaves gives its rows back before it ends in any case, and those that each row adds.
-_LAST_WORDS, _PER_ROW = 4.0, 0.01
+#: Seconds in which a process that leaves gives its rows back before it ends in any case, those that each row adds, and the most: well
+#: below the visibility timeout, since rows are not kept meanwhile.
+_LAST_WORDS, _PER_ROW, _LONGEST_WORDS = 4.0, 0.01, 20.0
 #: Seconds between two looks at the engine and at cancelled runs.
 _TICK = 1.0
 #: Fewest rows that may wait for room in an engine.
@@ -188,7 +189,7 @@ class WorkerLife:
             time.sleep(0.05)
         if self.rows:
             log.warning("rows handed back: %d", len(self.rows))
-        last = threading.Timer(_LAST_WORDS + _PER_ROW * len(self.rows), os._exit, (code,))
+        last = threading.Timer(min(_LAST_WORDS + _PER_ROW * len(self.rows), _LONGEST_WORDS), os._exit, (code,))
         last.daemon = True
         last.start()
         while celery_state.reserved_requests:
@@ -301,10 +302,9 @@ class WorkerLife:
         )
         key = broker.presence_key(self.settings.served_name, self.worker)
         pipe = self.redis.pipeline(transaction=False)
-        pipe.set(key, presence.model_dump_json(), ex=broker.PRESENCE_TTL, get=True)
+        pipe.set(key, presence.model_dump_json(), ex=broker.PRESENCE_TTL)
         pipe.set(broker.fingerprint_key(self.settings.served_name), self.fingerprint, ex=4 * broker.PRESENCE_TTL)
-        before, _ = pipe.execute()
-        self.attempts.heard(before=before is not None)
+        pipe.execute()
 
     def _keep_rows(self) -> None:
         """Renew the clock of the rows held here, so that a short visibility timeout does not send them to a second worker.

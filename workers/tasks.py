@@ -6,7 +6,7 @@ import sys
 import threading
 import traceback
 import warnings
-from concurrent.futures import wait
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any
 
@@ -103,22 +103,23 @@ def _wait_for_claim(life: WorkerLife, task_id: str, row: Row) -> Standing:
 
 
 def _awaited(life: WorkerLife, task_id: str, row: Row) -> Answer:
-    """Wait for the answer. Whatever ends the row otherwise is raised without what came before it: Celery formats the traceback of each
-    row that goes back, and those of an engine's death are so long that hundreds of them outlast the process.
-    """
     assert row.future is not None
-    wait([row.future])
-    if row.future.cancelled():
-        if not row.superseded:
-            raise _handed_back(life, task_id, row)
-        with suppress(redis.RedisError):
-            life.attempts.end(task_id)
-        raise Ignore
-    error = row.future.exception()
-    if isinstance(error, EngineDead):
-        life.engine_died(str(error))
+    died: EngineDead | None = None
+    try:
+        return row.future.result()
+    except EngineDead as error:
+        died = error
+    except CancelledError:
+        pass
+    # Raised here and not there, without what came before: Celery formats the traceback of each row that goes back, and that of an
+    # engine's death is so long that hundreds of them outlast the process.
+    if died is not None:
+        life.engine_died(str(died))
+    if died is not None or not row.superseded:
         raise _handed_back(life, task_id, row)
-    return row.future.result()
+    with suppress(redis.RedisError):
+        life.attempts.end(task_id)
+    raise Ignore
 
 
 def _handed_back(life: WorkerLife, task_id: str, row: Row) -> Reject:
