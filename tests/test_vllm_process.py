@@ -65,29 +65,22 @@ def test_a_process_that_is_killed_ends_all_rows_too() -> None:
     assert reason == "its process ended by SIGKILL"
 
 
-def test_a_request_that_is_refused_harms_no_other() -> None:
-    """vLLM checks a prompt while it takes it in."""
+def test_requests_that_are_refused_harm_no_other_and_the_process_ends_by_itself() -> None:
+    """vLLM checks a prompt while it takes it in. Those beyond the places of the batch would wait for the first ones for ever; and a
+    process that does not end when it is closed is killed after 20 s, for which a worker that was told to stop would wait.
+    """
 
     async def asking(engine: Any) -> Any:
-        (refused,) = await asyncio.gather(ask(engine, "bad"), return_exceptions=True)
-        return refused, engine.unfinished, engine.dead
+        (first,) = await asyncio.gather(ask(engine, "bad"), return_exceptions=True)
+        others = await asyncio.gather(*(ask(engine, f"bad {number}") for number in range(11)), return_exceptions=True)
+        return engine, [first, *others]
 
-    refused, unfinished, dead = on_a_failing_engine(asking)
+    engine, refused = on_a_failing_engine(asking)
 
-    assert isinstance(refused, Rejected)
-    assert "no such prompt" in str(refused)
-    assert (unfinished, dead) == (0, "")
-
-
-def test_more_refused_requests_than_the_batch_has_places_are_all_refused() -> None:
-    """Those that waited for the first ones would wait for ever."""
-
-    async def asking(engine: Any) -> Any:
-        return await asyncio.gather(*(ask(engine, f"bad {number}") for number in range(11)), return_exceptions=True)
-
-    refused = on_a_failing_engine(asking)
-
-    assert [type(one) for one in refused] == [Rejected] * 11
+    assert [type(one) for one in refused] == [Rejected] * 12
+    assert "no such prompt" in str(refused[0])
+    assert engine.unfinished == 0
+    assert engine._process.exitcode == 0
 
 
 def test_what_loading_fails_with_reaches_whoever_starts_it() -> None:

@@ -5,9 +5,12 @@ Beside Celery's threads its steps would wait for Python's lock; docs/engines.md 
 
 import asyncio
 import multiprocessing
+import os
 import signal
+import socket
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 from vllm import SamplingParams
@@ -62,11 +65,13 @@ class EngineProcess:
 
     def close(self) -> None:
         """Give the engine back; rows that it still has are lost to their callers."""
-        self._connection.close()
+        with suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as ours:
+            ours.shutdown(socket.SHUT_RDWR)  # to close it would not be seen at the other end, as long as our listener reads from it
         self._process.join(_GRACE)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+        self._connection.close()
 
     async def _ask(self, key: str, order: Request | Adapter) -> Reply | None:
         future: Future[Reply | None] = Future()
