@@ -264,7 +264,9 @@ def test_a_row_whose_replies_are_always_given_up_is_not_asked_for_ever(api: Endp
     failed, answer = [Worker(api.url).ask(question())[0] for _ in range(2)]
 
     assert failed.outcome is Outcome.FAILED
-    assert "gave 4 replies that are none, last: a reply that was given up before its end (finish reason error)" in (failed.error or "")
+    assert "failed 4 times in the middle of its reply, last: a reply that was given up before its end (finish reason error)" in (
+        failed.error or ""
+    )
     assert answer.outcome is Outcome.ANSWERED
 
 

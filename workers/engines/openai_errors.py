@@ -24,6 +24,10 @@ class NoReply(ValueError):
     request: Any = None
 
 
+class GivenUp(NoReply):
+    """Raised for a reply that the endpoint gave up before its end. It may have been written nearly in full, and is charged then."""
+
+
 def wants_quiet(error: Exception) -> bool:
     """Say whether the endpoint has too many requests, which passes by itself; a quota that is used up does not."""
     return isinstance(error, openai.RateLimitError) and error.code != "insufficient_quota"

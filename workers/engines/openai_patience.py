@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from workers.contract.errors import Failed
 
-from .openai_errors import TROUBLE, NoReply, as_engine_error, passes, retry_after, said, wants_quiet
+from .openai_errors import TROUBLE, GivenUp, as_engine_error, passes, retry_after, said, wants_quiet
 from .row_clock import seconds_left, standing_clock
 from .throttle import Throttle
 
@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds before a request is made again that failed: first, and at most.
 DELAYS = (0.5, 30.0)
-#: Replies to a row that came and were none, after which it is not asked again: each may have been written in full, and is charged then.
-_MOST_WORTHLESS = 4
+#: Replies to a request that the endpoint gave up before their end, after which it is not asked again.
+_MOST_GIVEN_UP = 4
 
 T = TypeVar("T")
 
@@ -36,16 +36,16 @@ class Patience:
 
     async def persist(self, post: Callable[[], Awaitable[T]]) -> T:
         """Make a request again and again until it is answered or refused, or time or patience are over. Raises Rejected or Failed."""
-        worthless = 0
+        given_up = 0
         for failures in count():
             try:
                 return await self._in_turn(post)
             except TROUBLE as error:
                 if not passes(error):
                     raise as_engine_error(error, self._host) from error
-                worthless += isinstance(error, NoReply)
-                if worthless == _MOST_WORTHLESS:
-                    raise Failed(f"{self._host} gave {worthless} replies that are none, last: {said(error)}") from error
+                given_up += isinstance(error, GivenUp)
+                if given_up == _MOST_GIVEN_UP:
+                    raise Failed(f"{self._host} failed {given_up} times in the middle of its reply, last: {said(error)}") from error
                 first, most = DELAYS
                 delay = max(min(first * 2.0 ** min(failures, 16), most), retry_after(error) or 0.0)
                 if delay >= seconds_left():

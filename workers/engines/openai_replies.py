@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, WrapValidator
 
 from . import GIVEN_UP, Sample
-from .openai_errors import NoReply
+from .openai_errors import GivenUp, NoReply
 
 #: More tokens than this no model reads or writes.
 _MOST_TOKENS = 10_000_000
@@ -79,7 +79,7 @@ def reply_of(content: bytes) -> Reply:
         problem = body.get("error") if isinstance(body, dict) else None
         raise NoReply(f"a reply without choices{f': {problem}' if problem else ''}") from error
     if given_up := {str(choice.finish_reason) for choice in completion.choices} & GIVEN_UP:
-        raise NoReply(f"a reply that was given up before its end (finish reason {', '.join(sorted(given_up))})")
+        raise GivenUp(f"a reply that was given up before its end (finish reason {', '.join(sorted(given_up))})")
     choices = sorted(completion.choices, key=lambda choice: choice.index or 0)
     parts = [(one.message.reasoning_content or one.message.reasoning, one.message.content or one.message.refusal) for one in choices]
     counts = [len(choice.token_ids or ()) for choice in choices]
