@@ -34,11 +34,13 @@ def watched_connections(folder: Path) -> Iterator[Callable[[], list[str]]]:
     (folder / "sitecustomize.py").write_text(_HOOK)
     log, before = folder / "connections", os.environ.get("PYTHONPATH")
     log.touch()
-    os.environ.pop("VLLM_NO_USAGE_STATS", None)  # who keeps quiet must do so by itself, and not because a test before it did
+    quiet = os.environ.pop("VLLM_NO_USAGE_STATS", None)  # who keeps quiet must do so by itself, and not because a test before it did
     os.environ |= {"TEST_CONNECTIONS": str(log), "PYTHONPATH": os.pathsep.join(filter(None, [str(folder), before]))}
     try:
         yield lambda: log.read_text().splitlines()
     finally:
-        del os.environ["PYTHONPATH"]
+        del os.environ["PYTHONPATH"], os.environ["TEST_CONNECTIONS"]
+        if quiet is not None:
+            os.environ["VLLM_NO_USAGE_STATS"] = quiet
         if before is not None:
             os.environ["PYTHONPATH"] = before
