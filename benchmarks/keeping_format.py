@@ -51,7 +51,7 @@ def main() -> None:
     sums: dict[str, Cost] = {}
     with (
         tempfile.TemporaryDirectory() as folder,
-        start_fleet(Path(folder), given.model, "vllm", dict(given.engine_args)) as fleet,
+        start_fleet(Path(folder), given.model, given.engine, dict(given.engine_args)) as fleet,
     ):
         fleet.start_worker("")
         fleet.wait()

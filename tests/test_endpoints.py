@@ -258,7 +258,7 @@ def test_a_reply_that_was_given_up_is_asked_for_again(api: Endpoint, finish: str
 
 
 def test_a_row_whose_replies_are_always_given_up_is_not_asked_for_ever(api: Endpoint) -> None:
-    """Each of them may have been written in full before, and is charged then; and the row has an hour."""
+    """Each of them may have been written in full before, and is charged then; and a row has half an hour."""
     after_the_start(api, *[well("<reasoning>\nhal", "error")] * 4, well())
 
     failed, answer = [Worker(api.url).ask(question())[0] for _ in range(2)]

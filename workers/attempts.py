@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 import redis
@@ -92,23 +93,31 @@ class Attempts:
 
     def wait(self, task_id: str) -> None:
         """Write down that the engine does not have the row yet."""
-        self._count(task_id, -1, alone=False)
+        with self._transaction() as pipe:
+            _count(pipe, task_id, -1, alone=False)
 
     def begin(self, task_id: str, *, alone: bool) -> None:
         """Write down that the engine gets a row that had to wait."""
-        self._count(task_id, 1, alone=alone)
+        with self._transaction() as pipe:
+            _count(pipe, task_id, 1, alone=alone)
 
     def give_back(self, task_id: str, *, begun: bool, alone: bool) -> None:
         """Let go of a row that others shall answer; the engine was not hurt."""
-        self._let_go(task_id, -1 if begun else 0, alone=alone)
+        with self._transaction() as pipe:
+            if begun:
+                _count(pipe, task_id, -1, alone=alone)
+            _forget(pipe, task_id, deaths=False)
 
     def blame(self, task_id: str, *, alone: bool) -> None:
         """Let go of a row that the engine had when it died."""
-        self._let_go(task_id, ENGINE_DEATH - 1, alone=alone)
+        with self._transaction() as pipe:
+            _count(pipe, task_id, ENGINE_DEATH - 1, alone=alone)
+            _forget(pipe, task_id, deaths=False)
 
     def end(self, task_id: str) -> None:
         """Forget what was noted of a row that nobody will collect; of others the collector forgets it with the result."""
-        self._forget(task_id, deaths=True)
+        with self._transaction() as pipe:
+            _forget(pipe, task_id, deaths=True)
 
     def withdraw_late(self, task_ids: Iterable[str]) -> None:
         """Remove results that nobody would collect, stored after their row was settled: we were cut off, or the run was cancelled.
@@ -125,7 +134,7 @@ class Attempts:
         late.update(task_id for task_id, stored in zip(ids, pipe.execute(), strict=True) if stored)
         for task_id in late:
             pipe.unlink(broker.result_key(task_id))
-            self._forget(task_id, deaths=True, pipe=pipe)
+            _forget(pipe, task_id, deaths=True)
         pipe.execute()
 
     def superseded(self, task_ids: Iterable[str]) -> list[str]:
@@ -136,26 +145,22 @@ class Attempts:
         current = {run: int(value or 0) for run, value in zip(runs, values, strict=True)}
         return [task_id for task_id in ids if (parsed := broker.parse_task_id(task_id))[2] < current[parsed[0]]]
 
-    def _let_go(self, task_id: str, deaths: int, *, alone: bool) -> None:
+    @contextmanager
+    def _transaction(self) -> Iterator[Any]:
         pipe = self._redis.pipeline(transaction=True)
-        self._count(task_id, deaths, alone=alone, pipe=pipe)
-        self._forget(task_id, deaths=False, pipe=pipe)
+        yield pipe
         pipe.execute()
 
-    def _count(self, task_id: str, by: int, *, alone: bool, pipe: Any = None) -> None:
-        run_id, row, generation = broker.parse_task_id(task_id)
-        commands = pipe if pipe is not None else self._redis.pipeline(transaction=True)
-        commands.hincrby(broker.deaths_key(run_id, generation), str(row), by)
-        if alone:
-            commands.hincrby(broker.deaths_key(run_id, generation), f"{row}:alone", by)
-        if pipe is None:
-            commands.execute()
 
-    def _forget(self, task_id: str, *, deaths: bool, pipe: Any = None) -> None:
-        run_id, row, generation = broker.parse_task_id(task_id)
-        commands = pipe if pipe is not None else self._redis.pipeline(transaction=True)
-        commands.hdel(broker.claims_key(run_id, generation), str(row))
-        if deaths:
-            commands.hdel(broker.deaths_key(run_id, generation), str(row), f"{row}:alone")
-        if pipe is None:
-            commands.execute()
+def _count(pipe: Any, task_id: str, by: int, *, alone: bool) -> None:
+    run_id, row, generation = broker.parse_task_id(task_id)
+    pipe.hincrby(broker.deaths_key(run_id, generation), str(row), by)
+    if alone:
+        pipe.hincrby(broker.deaths_key(run_id, generation), f"{row}:alone", by)
+
+
+def _forget(pipe: Any, task_id: str, *, deaths: bool) -> None:
+    run_id, row, generation = broker.parse_task_id(task_id)
+    pipe.hdel(broker.claims_key(run_id, generation), str(row))
+    if deaths:
+        pipe.hdel(broker.deaths_key(run_id, generation), str(row), f"{row}:alone")

@@ -103,23 +103,20 @@ def _wait_for_claim(life: WorkerLife, task_id: str, row: Row) -> Standing:
 
 
 def _awaited(life: WorkerLife, task_id: str, row: Row) -> Answer:
+    # Whatever ends a row without an answer is raised "from None": Celery formats the traceback of each, and with that of an engine's
+    # death behind it hundreds of them outlast the process.
     assert row.future is not None
-    died: EngineDead | None = None
     try:
         return row.future.result()
     except EngineDead as error:
-        died = error
+        life.engine_died(str(error))
+        raise _handed_back(life, task_id, row) from None
     except CancelledError:
-        pass
-    # Raised here and not there, without what came before: Celery formats the traceback of each row that goes back, and that of an
-    # engine's death is so long that hundreds of them outlast the process.
-    if died is not None:
-        life.engine_died(str(died))
-    if died is not None or not row.superseded:
-        raise _handed_back(life, task_id, row)
-    with suppress(redis.RedisError):
-        life.attempts.end(task_id)
-    raise Ignore
+        if not row.superseded:
+            raise _handed_back(life, task_id, row) from None
+        with suppress(redis.RedisError):
+            life.attempts.end(task_id)
+        raise Ignore from None
 
 
 def _handed_back(life: WorkerLife, task_id: str, row: Row) -> Reject:
