@@ -26,8 +26,8 @@ from producer.workbook.corrections import Corrections
 from producer.workbook.quoting import quoted_from_the_start
 from producer.workbook.reading import read_sheet
 from tests.conftest import Kotae, make_workbook
+from tests.crafted import ods_cell, ods_row, patched, save_ods, text_cell, with_sheet
 from tests.kept import repack
-from tests.test_odd_workbooks import ods_cell, ods_row, patched, save_ods, text_cell, with_sheet
 from tests.test_run import ECHO, table
 from tests.workbooks import answered, begin_run, save_workbook
 from workers.contract.errors import WorkbookError

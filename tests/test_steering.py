@@ -1,4 +1,4 @@
-"""Columns that steer a row: what its cells say arrives at the engine, what they leave is the run's, and a bad cell stops all."""
+"""Columns that steer a row: what its cells say arrives at the engine, what they leave is the run's."""
 
 import datetime
 import json
@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from python_calamine import CalamineWorkbook
 
-from producer.conversation import read_conversation
 from producer.manage import questions_in
 from producer.options import AskOptions
 from producer.prepare import Plan, make_plan, open_run
@@ -50,12 +49,6 @@ def turns(*contents: str, system: str = "") -> str:
     roles = ("user", "assistant")
     conversation = [{"role": roles[number % 2], "content": content} for number, content in enumerate(contents)]
     return json.dumps([{"role": "system", "content": system}] * bool(system) + conversation)
-
-
-def json_of(children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Values that are nearly messages."""
-    keys = st.sampled_from(["role", "content", "name"])
-    return st.lists(children, max_size=2) | st.dictionaries(keys, st.sampled_from(["user", "assistant", "x"]) | children, max_size=3)
 
 
 # Sampling, system prompt, adapter.
@@ -153,70 +146,6 @@ def test_any_text_is_a_value_or_refused(field: str, text: str) -> None:
         Sampling.model_validate(Sampling().model_dump() | own_sampling(Sampling(), {field: text}))
 
 
-# Conversations.
-
-
-@given(
-    st.text(st.characters(exclude_categories=[]), max_size=12)
-    | st.recursive(st.none() | st.text("ab", max_size=2), json_of).map(json.dumps)
-)
-def test_any_text_is_a_conversation_or_refused(text: str) -> None:
-    """With one line that says why."""
-    try:
-        says = read_conversation(text)[-1].role
-    except ValueError as error:
-        says = str(error)
-
-    assert says == "user" or "\n" not in says
-
-
-def test_a_conversation_takes_the_place_of_the_question(tmp_path: Path) -> None:
-    """The system prompt stands before it only if it has none; a row without one asks its question; nothing at all is skipped."""
-    rows = [
-        ["question", "talk"],
-        ["unused", turns("Hi", "Hello", "How are you?")],
-        ["unused", turns("Hi", system="Be brief.")],
-        ["Why?", ""],
-        ["", " "],
-        ["unused", turns("")],
-    ]
-
-    made = plan(tmp_path, rows, messages_column="TALK")
-
-    assert list(map(said, asked(made)))[:3] == [
-        [("system", "Answer."), ("user", "Hi"), ("assistant", "Hello"), ("user", "How are you?")],
-        [("system", "Be brief."), ("user", "Hi")],
-        [("system", "Answer."), ("user", "Why?")],
-    ]
-    run = manifest(rows=5)
-    assert [answer.row for answer in Questions(made.rows, run).skipped()] == [3, 4]
-
-
-def test_conversations_need_no_column_of_questions(tmp_path: Path) -> None:
-    """JSON Lines as they are made for other programs: the list itself, not a text of it."""
-    path = tmp_path / "q.jsonl"
-    lines = [{"id": 1, "messages": json.loads(turns("長い 🙂", "so?", "そう"))}, {"id": 2, "messages": None}]
-    path.write_text("\n".join(json.dumps(line) for line in lines))
-
-    made = make_plan(path, AskOptions(messages_column="messages", system_prompt=""))
-
-    assert said(asked(made)[0]) == [("user", "長い 🙂"), ("assistant", "so?"), ("user", "そう")]
-    assert [answer.row for answer in Questions(made.rows, manifest(rows=2)).skipped()] == [1]
-
-
-def test_a_sheet_found_by_its_conversations_keeps_its_column_of_questions(kotae: Kotae) -> None:
-    """Below a title, on one of two sheets; rows without a conversation ask their question, also for whoever goes on."""
-    conversations = [["Talks of May"], ["question", "talk"], ["a", turns("b")], ["c", ""]]
-    save_workbook(kotae.folder / "q.xlsx", {"Notes": [["question"], ["no"]], "Talks": conversations})
-
-    finished = kotae("run", "q.xlsx", "-o", "out.xlsx", *ECHO, "--messages-column", "talk")
-
-    told = dict(CalamineWorkbook.from_path(str(kotae.folder / "out.xlsx")).get_sheet_by_name("Run").to_python())
-    assert finished.code == 0, finished.err
-    assert [row["answer"] for row in table(kotae.folder / "out.xlsx", "Talks")] == ["b", "c"]
-    assert (told["sheet"], told["question column"], told["messages column"]) == ("Talks", "question", "talk")
-
-
 # Templates.
 
 
@@ -311,118 +240,6 @@ def test_a_question_asked_at_several_temperatures_keeps_each_seed(tmp_path: Path
 
     assert [question.sampling for question in few] == [question.sampling for question in more][1:]
     assert len({question.sampling.seed for question in more}) == 3
-
-
-# Mistakes.
-
-
-def test_a_bad_cell_stops_all_in_one_line_and_nothing_is_written(kotae: Kotae) -> None:
-    """The row as a spreadsheet program numbers it, below a title; also behind --limit."""
-    save_workbook(
-        kotae.folder / "q.xlsx",
-        {
-            "S": [
-                ["Questions of May"],
-                ["question", "temp"],
-                ["a", 0.5],
-                ["b", ""],
-                ["c", "hot\nor cold"],
-                ["d", 3],
-                ["", "ignored"],
-                ["e", "x"],
-            ]
-        },
-    )
-
-    finished = kotae("run", "q.xlsx", "-o", "out.xlsx", *ECHO, "--limit", "1", "--sampling-column", "temperature=temp")
-
-    assert finished.code == 2
-    assert finished.err == (
-        "kotae: sheet 'S', row 5, column 'temp': 'hot or cold' must be a valid number, unable to parse string as a number;"
-        " 2 more rows are bad\n"
-    )
-    assert [path.name for path in kotae.folder.iterdir()] == ["q.xlsx"]
-
-
-BAD: list[tuple[dict[str, Any], Any, str]] = [
-    ({"sampling_column": ["max_tokens=x"]}, 0, "'0' must be greater than or equal to 1"),
-    ({"sampling_column": ["max_tokens=x"]}, 12.5, "'12.5' must be a valid integer"),
-    ({"sampling_column": ["max_tokens=x"]}, True, "'TRUE' must be a valid integer"),
-    ({"sampling_column": ["temperature=x"]}, datetime.date(2026, 1, 2), "'2026-01-02' must be a valid number"),
-    ({"sampling_column": ["temperature=x"]}, "nan", "'nan' must be a finite number"),
-    ({"sampling_column": ["seed=x"]}, -1, "'-1' must be greater than or equal to 0"),
-    ({"sampling_column": ["ignore_eos=x"]}, "maybe", "'maybe' must be a valid boolean"),
-    ({"sampling_column": ["stop=x"]}, '["a"', "is no JSON list of texts"),
-    ({"sampling_column": ["min_tokens=x"], "max_tokens": 10}, 20, "'20' min_tokens 20 is more than max_tokens 10"),
-    ({"sampling_column": ["temperature=x"], "samples": 2}, 0, "'0' 2 samples at temperature 0 would be"),
-    ({"sampling_column": ["max_tokens=x"], "enforce_format": True}, 63, "'63' must be at least 64, so that the tags of --enforce-format"),
-    ({"sampling_column": ["stop=x"], "enforce_format": True}, ".", "'.' would end replies before the tags of --enforce-format"),
-    ({"sampling_column": ["ignore_eos=x"], "enforce_format": True}, True, "'TRUE' would let replies go on behind the tags"),
-    ({"messages_column": "x"}, "[{", "is no list of messages: Invalid JSON"),
-    ({"messages_column": "x"}, "[" * 10_000, "is no list of messages: Invalid JSON"),
-    ({"messages_column": "x"}, "Why?", "is no list of messages: Invalid JSON"),
-    ({"messages_column": "x"}, '{"role": "user", "content": "a"}', "is no list of messages: it must be a list"),
-    ({"messages_column": "x"}, "[]", "holds no message"),
-    ({"messages_column": "x"}, '["a"]', "message 1 must be an object"),
-    ({"messages_column": "x"}, '[{"role": "robot", "content": "a"}]', "'role' of message 1 must be 'system', 'user' or 'assistant'"),
-    ({"messages_column": "x"}, '[{"role": "user"}]', "'content' of message 1 is missing"),
-    ({"messages_column": "x"}, '[{"role": "user", "content": [{"type": "text"}]}]', "'content' of message 1 must be a text"),
-    ({"messages_column": "x"}, '[{"role": "user", "content": "a", "name": "b"}]', "'name' of message 1 is not known"),
-    ({"messages_column": "x"}, turns("a", "b"), "ends with a message of the assistant"),
-    ({"messages_column": "x"}, '[{"role": "user", "content": "\\ud800"}]', "is no list of messages: Invalid JSON"),
-]
-
-
-@pytest.mark.parametrize(("options", "cell", "says"), BAD, ids=[f"{next(iter(o.values()))} {c!s:.20}" for o, c, _ in BAD])
-def test_what_a_cell_cannot_mean_is_said(tmp_path: Path, options: dict[str, Any], cell: Any, says: str) -> None:
-    """Before anything is sent, not by the worker, thousands of rows later."""
-    with pytest.raises(UserError) as refused:
-        plan(tmp_path, [["question", "x"], ["a", ""], ["b", cell]], **options)
-
-    assert str(refused.value).startswith("sheet 'S', row 3, column 'x': ")
-    assert says in str(refused.value)
-    assert "\n" not in str(refused.value)
-
-
-def test_an_error_is_not_an_empty_cell(tmp_path: Path) -> None:
-    """#N/A in a column of adapters would silently ask the model without one; a question made of an error is none."""
-    import xlsxwriter
-
-    with xlsxwriter.Workbook(str(tmp_path / "q.xlsx")) as workbook:
-        sheet = workbook.add_worksheet("S")
-        sheet.write_column(0, 0, ["question", "a"])
-        sheet.write(0, 1, "lora")
-        sheet.write_formula(1, 1, "=NA()", None, "#N/A")
-
-    with pytest.raises(UserError, match="row 2, column 'lora': '#N/A' is an error"):
-        make_plan(tmp_path / "q.xlsx", AskOptions(adapter_column="lora"))
-    templated = make_plan(tmp_path / "q.xlsx", AskOptions(prompt="{question} {lora}"))
-    assert len(list(Questions(templated.rows, manifest(rows=1)).skipped())) == 1
-
-
-WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"system_prompt_column": "Nope"}, "--system-prompt-column: no column is called 'Nope'; the columns are: 'question', 'x', 'X'"),
-    ({"adapter_column": ""}, "--adapter-column: no column is called ''"),
-    ({"messages_column": "Nope"}, "no column 'Nope'; its columns are: 'question', ' ', 'x', 'X'"),
-    ({"adapter_column": "ｘ"}, "--adapter-column: 2 columns are called 'x'; rename all but one"),
-    ({"sampling_column": ["temperature=Nope"]}, "--sampling-column temperature: no column is called 'Nope'"),
-    ({"sampling_column": ["warmth=question"]}, "the fields are: temperature, top_p,"),
-    ({"sampling_column": ["=question"]}, "write FIELD=COLUMN"),
-    ({"sampling_column": ["n=question"]}, "n is the run's, not a row's"),
-    ({"sampling_column": ["enforce-format=question"]}, "enforce_format is the run's, not a row's"),
-    ({"sampling_column": ["seed=question", "seed=x"]}, "seed has the column 'question' already"),
-    ({"prompt": "@nowhere"}, "--prompt @nowhere: the file cannot be read"),
-    ({"prompt": "{question"}, "--prompt: the { at character 1 is alone"),
-]
-
-
-@pytest.mark.parametrize(("options", "says"), WRONG, ids=[str(options) for options, _ in WRONG])
-def test_a_column_or_a_field_that_is_not_there_is_said(tmp_path: Path, options: dict[str, Any], says: str) -> None:
-    """With those that there are."""
-    with pytest.raises(UserError) as refused:
-        plan(tmp_path, [["question", " ", "x", "X"], ["a", "b", "", ""]], **options)
-
-    assert says in str(refused.value)
 
 
 # Runs that go on.
