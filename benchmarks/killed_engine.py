@@ -1,7 +1,8 @@
 """What a killed engine costs its neighbours: SIGKILL to the engine core of the last of several workers in the middle of a run.
 
 The others are looked at from the kill until the engine is back, or until they have begun their last row; and in the same seconds of a
-longer pass in which nobody is killed, since what a GPU gives differs between the beginning of a pass, when its memory fills, and later.
+longer pass in which nobody is killed, bin by bin, since what a GPU gives differs between the beginning of a pass, when its memory fills,
+and later.
 
     python -m benchmarks.killed_engine --gpus 0,1 --model FOLDER --engine-arg 'load_format="dummy"'
     python -m benchmarks.killed_engine --engine echo --gpus , --engine-arg delay=2 --engine-arg max_num_seqs=64 --rows 3000
@@ -54,7 +55,8 @@ def main() -> None:
         quiet = _others(fleet, whole)[while_away.first : while_away.end]
         say(kind="no kill", workers=len(fleet.workers), **whole.rate(), others_meanwhile=quiet, per_second=_per_second(fleet, whole))
         if during and quiet:
-            lowest, mean = min(during) / min(quiet), statistics.mean(during) / statistics.mean(quiet)
+            lowest = min(with_kill / without for with_kill, without in zip(during, quiet, strict=False))
+            mean = statistics.mean(during) / statistics.mean(quiet)
             say(killed_over_quiet={"mean": round(mean, 3), "lowest": round(lowest, 3)})
 
 
