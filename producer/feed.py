@@ -20,7 +20,7 @@ from .transport import Lease, Transport
 #: Seconds between two looks for results: short while they come in, longer while nothing happens.
 _POLL, _POLL_IDLE = 0.1, 1.0
 #: Batches that are sent before results are looked for again.
-_BATCHES = 4
+_BATCHES = 20
 #: Seconds between two looks at what concerns the run as a whole: is it still ours, was it cancelled?
 _LOOK_UP = 2.0
 #: Seconds before what could not be done (no answer, no room) is tried again.

@@ -16,7 +16,7 @@ from .manifest import Manifest
 from .transport import Transport
 
 #: Messages per round trip.
-BATCH = 500
+BATCH = 100
 
 
 class Sender:
