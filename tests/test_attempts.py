@@ -39,6 +39,15 @@ def test_only_one_worker_gets_a_row(mine: Attempts, theirs: Attempts) -> None:
     assert theirs.claim(ROW).holder == "v@host#2"
 
 
+def test_a_claim_that_is_asked_for_twice_is_one(mine: Attempts, theirs: Attempts) -> None:
+    """A connection may break after Redis has done what it was asked, and redis-py asks again."""
+    mine.claim(ROW)
+    mine.claim(ROW)
+    theirs.release(ROW, "w@host#1")
+
+    assert theirs.claim(ROW).deaths == 1
+
+
 @pytest.mark.parametrize(
     "settle",
     [

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import redis
 from celery import Celery, states
+from kombu import Connection
+from kombu.asynchronous import Hub, set_event_loop
 from pydantic import SecretStr
 
 from tests.conftest import question, send
@@ -149,3 +151,22 @@ def test_what_is_wrong_with_the_way_in_is_named(
         broker.connect(broker.broker_settings(url.format(host=broker_url.rpartition("@")[2])))
 
     assert "sesame" not in str(error.value)
+
+
+def test_rows_that_are_done_together_are_acknowledged_together(broker_url: str, client: redis.Redis) -> None:
+    """Celery's loop, which fetches rows too, would wait for Redis once for each of them."""
+    send(broker_url, [question(row=row) for row in range(3)], "echo", queue=0)
+    hub = Hub()
+    set_event_loop(hub)
+    with Connection(broker_url, transport="workers.transport:Transport") as connection:
+        channel = connection.channel()
+        messages = [channel.basic_get("kotae.1.echo.0") for _ in range(3)]
+        before = client.info("commandstats")["cmdstat_zrem"]["calls"]
+        for message in messages:
+            message.ack()
+        held = client.hlen(broker.UNACKED)
+        hub.run_once()
+    hub.close()
+
+    assert (held, client.hlen(broker.UNACKED), client.exists(broker.unacked_index(channel))) == (3, 0, 0)
+    assert client.info("commandstats")["cmdstat_zrem"]["calls"] == before + 1

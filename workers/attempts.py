@@ -12,6 +12,25 @@ from .contract import broker
 
 #: A worker that is killed leaves its rows one death each; one that saw its engine die adds another, since then a row may be the cause.
 ENGINE_DEATH = 2
+#: Looks at a row and takes it if it is free, as one command: six that are sent together cost a worker twice the time.
+#: KEYS: the run's generation, its stored rows, the row's result, claims, deaths. ARGV: generation, row, who asks, seconds to keep it.
+_CLAIM = """
+local row = ARGV[2]
+local holder = redis.call('HGET', KEYS[4], row)
+local counted = redis.call('HMGET', KEYS[5], row, row .. ':alone')
+local superseded = tonumber(ARGV[1]) < tonumber(redis.call('GET', KEYS[1]) or 0)
+local settled = superseded or redis.call('GETBIT', KEYS[2], row) == 1 or redis.call('EXISTS', KEYS[3]) == 1
+if not holder and settled then
+  redis.call('HDEL', KEYS[5], row, row .. ':alone')
+elseif not holder then
+  holder = ARGV[3]
+  redis.call('HSET', KEYS[4], row, holder)
+  redis.call('HINCRBY', KEYS[5], row, 1)
+  redis.call('EXPIRE', KEYS[4], ARGV[4])
+  redis.call('EXPIRE', KEYS[5], ARGV[4])
+end
+return {settled and 1 or 0, holder or '', counted[1] or 0, counted[2] or 0}
+"""
 
 
 class Standing(NamedTuple):
@@ -32,7 +51,7 @@ class Attempts:
     def __init__(self, client: redis.Redis, me: str, patience: float = 1.5 * broker.HEARTBEAT) -> None:
         self._redis, self._me, self._patience = client, me, patience
         self._silent_since: dict[str, float] = {}
-        self._seen: set[tuple[str, int]] = set()
+        self._claim = client.register_script(_CLAIM)
 
     def claim(self, task_id: str) -> Standing:
         """Claim a row if nobody has it, and return how it stands; it is ours if the holder is us and it is not settled.
@@ -40,31 +59,10 @@ class Attempts:
         The row counts as begun from now on: if this process ends without another word, that is a death (see ``wait``).
         """
         run_id, row, generation = broker.parse_task_id(task_id)
-        claims, deaths = broker.claims_key(run_id, generation), broker.deaths_key(run_id, generation)
-        pipe = self._redis.pipeline(transaction=True)
-        pipe.get(broker.generation_key(run_id))
-        pipe.getbit(broker.stored_key(run_id, generation), row)
-        pipe.exists(broker.result_key(task_id))
-        pipe.hsetnx(claims, str(row), self._me)
-        pipe.hget(claims, str(row))
-        pipe.hmget(deaths, [str(row), f"{row}:alone"])
-        pipe.hincrby(deaths, str(row), 1)
-        if (run_id, generation) not in self._seen:
-            self._seen.add((run_id, generation))
-            pipe.expire(claims, broker.STORED_TTL)
-            pipe.expire(deaths, broker.STORED_TTL)
-        current, stored, result, claimed, holder, (counted, alone), *_ = pipe.execute()
-        standing = Standing(
-            settled=generation < int(current or 0) or bool(stored) or bool(result),
-            holder=cast(bytes, holder).decode(),
-            deaths=int(counted or 0),
-            alone=int(alone or 0),
-        )
-        if standing.settled and claimed:
-            self.end(task_id)
-        elif not claimed:
-            self.wait(task_id)
-        return standing
+        keys = [broker.generation_key(run_id), broker.stored_key(run_id, generation), broker.result_key(task_id)]
+        keys += [broker.claims_key(run_id, generation), broker.deaths_key(run_id, generation)]
+        settled, holder, deaths, alone = self._claim(keys=keys, args=[generation, row, self._me, broker.STORED_TTL])
+        return Standing(bool(settled), holder.decode(), int(deaths), int(alone))
 
     def release(self, task_id: str, holder: str) -> None:
         """Remove the claim of a worker that is no more; whoever claims the row next gets it."""

@@ -1,16 +1,20 @@
 """How rows are fetched: kombu's Redis transport, which takes rows only while the engine wants some, and then several at once."""
 
 import json
+import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from kombu.asynchronous import get_event_loop
 from kombu.transport import redis, virtual
 from kombu.utils.scheduling import round_robin_cycle
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from .contract.broker import goes_first
+
+log = logging.getLogger(__name__)
 
 #: Rows taken at once at most, so that runs on other queues get their turn.
 _TOGETHER = 16
@@ -54,11 +58,12 @@ class WantedRows:
 
 
 class RedisQoS(redis.QoS):
-    """kombu's record of what is not acknowledged, which knows that some of it is in Redis already."""
+    """kombu's record of what is not acknowledged, which knows that some of it is in Redis already, and acknowledges several at once."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.noted: set[str] = set()
+        self._done: list[str] = []
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Remember a message, here and in Redis."""
@@ -67,6 +72,24 @@ class RedisQoS(redis.QoS):
             virtual.QoS.append(self, message, delivery_tag)
         else:
             super().append(message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        """Forget a message: here at once, in Redis with the next pass of Celery's loop, together with others that are done by then.
+
+        Celery's loop would wait for Redis once for each. A message that is not forgotten in the end comes again, and its row is settled.
+        """
+        virtual.QoS.ack(self, delivery_tag)
+        self._done.append(delivery_tag)
+        if len(self._done) == 1 and (hub := get_event_loop()) is not None:
+            hub.call_soon(self._forget)
+
+    def _forget(self) -> None:
+        done, self._done = self._done, []
+        try:
+            with self.pipe_or_acquire() as pipe:
+                pipe.zrem(self.unacked_index_key, *done).hdel(self.unacked_key, *done).execute()
+        except RedisError as error:
+            log.warning("rows that are done could not be acknowledged, and will be seen once more: %d (%s)", len(done), error)
 
 
 class Channel(redis.Channel):
