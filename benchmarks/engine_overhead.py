@@ -61,7 +61,8 @@ def main() -> None:
         for stay in _stays(given.rows, given.pairs, kotae, offline, alone=given.alone):
             for side in {side.name: side for side, _ in stay}.values():
                 side.start()
-                say(side=side.name, warm_up=side.answer(fleet.new_pass(max(1, given.rows[-1] // 2), given.max_tokens)))
+                for _ in range(given.warm_ups):
+                    say(side=side.name, warm_up=side.answer(fleet.new_pass(max(1, given.rows[-1] // 2), given.max_tokens)))
             for side, pair in stay:
                 plans.setdefault(pair, fleet.new_pass(pair[0], given.max_tokens))
                 told = side.answer(plans[pair])
@@ -97,6 +98,7 @@ def _options() -> argparse.Namespace:
         "--rows", type=at_least_one, default=[64], nargs="+", help="rows of a pass; several sizes are measured one after the other"
     )
     options.add_argument("--pairs", type=at_least_one, default=3)
+    options.add_argument("--warm-ups", type=at_least_one, default=1, help="passes of half the rows before those that count")
     add_lengths(options, 64, 64)
     options.add_argument("--kotae-gpu", default="")
     options.add_argument("--offline-gpu", default="")

@@ -33,6 +33,7 @@ _UNSLOTH = ["--engine", "unsloth", *_DISK]
 #: Room for two engines on one GPU: Unsloth takes minutes to load.
 _HALF = ["--engine-arg", "gpu_memory_utilization=0.4", "--engine-arg", "max_num_batched_tokens=8192"]
 _LOGNORMAL = ["--rows", "2048", "--mean-tokens", "250", "--max-tokens", "1024"]
+_EQUAL = ["--rows", "512", "2048", "--mean-tokens", "256", "--max-tokens", "256"]
 
 #: What each measurement runs, as a module of ours or of pytest and its arguments.
 MEASUREMENTS: dict[str, list[str]] = {
@@ -55,6 +56,7 @@ MEASUREMENTS: dict[str, list[str]] = {
     "unsloth": ["benchmarks.engines", *_ONE, *_UNSLOTH],
     "unsloth-bf16": ["benchmarks.engines", *_ONE, *_UNSLOTH, "--engine-arg", "load_in_4bit=false"],
     "unsloth-overhead": ["benchmarks.engine_overhead", *_UNSLOTH, *_HALF, *_LOGNORMAL, *_BOTH, "--pairs", "3"],
+    "unsloth-overhead-equal": ["benchmarks.engine_overhead", *_UNSLOTH, *_HALF, *_EQUAL, *_BOTH, "--pairs", "5", "--warm-ups", "4"],
     "unsloth-loads": ["benchmarks.engines", *_ONE, *_UNSLOTH, "--in-flight", "16", "--tokens", "64", "--passes", "1"],
     "unsloth-suite": ["pytest", "-n0", "tests/test_unsloth.py", "tests/test_engines.py", "-k", "unsloth"],
 }

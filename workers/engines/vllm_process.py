@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import threading
-from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
@@ -34,8 +33,8 @@ class EngineProcess:
         self.kv_cache_usage = 0.0
         #: Why the engine cannot go on; empty while it can.
         self.dead = ""
-        self._futures: dict[str, Future[Reply | None]] = {}
-        self._loaded: Future[Loaded] = Future()
+        # Futures belong to the loop of those who ask, and so does all that is heard.
+        self._futures: dict[str, asyncio.Future[Reply | None]] = {}
         self._connection, far = multiprocessing.Pipe()
         spawning = multiprocessing.get_context("spawn")  # threads run here
         self._process = spawning.Process(target=serve, args=(far, load), name="vllm", daemon=True)
@@ -45,8 +44,10 @@ class EngineProcess:
         """Load the engine. Raises UserError or EngineDead."""
         await asyncio.to_thread(self._process.start)
         self._far.close()  # the end of the process is then the end of what can be read
-        threading.Thread(target=self._listen, name="vllm-reports", daemon=True).start()
-        return await asyncio.wrap_future(self._loaded)
+        loop = asyncio.get_running_loop()
+        self._loaded: asyncio.Future[Loaded] = loop.create_future()
+        threading.Thread(target=self._listen, args=(loop,), name="vllm-reports", daemon=True).start()
+        return await self._loaded
 
     async def request(self, prompt: list[int], params: SamplingParams, request_id: str, adapter: str | None) -> Reply:
         """Have a prompt continued; cancelling the call aborts it. Raises an EngineError."""
@@ -74,13 +75,10 @@ class EngineProcess:
         self._connection.close()
 
     async def _ask(self, key: str, order: Request | Adapter) -> Reply | None:
-        future: Future[Reply | None] = Future()
-        future.set_running_or_notify_cancel()  # whoever waits may give up; the future itself is always set
-        self._futures[key] = future
         if self.dead or not self._send(order):
-            self._futures.pop(key, None)
             raise EngineDead(self.dead or "its process has ended")
-        return await asyncio.wrap_future(future)
+        self._futures[key] = asyncio.get_running_loop().create_future()
+        return await self._futures[key]
 
     def _send(self, order: Request | Adapter | Abort) -> bool:
         try:
@@ -89,20 +87,20 @@ class EngineProcess:
             return False
         return True
 
-    def _listen(self) -> None:
+    def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         reason = ""
         try:
-            while not reason:
-                reason = self._hear(self._connection.recv())
+            while True:
+                loop.call_soon_threadsafe(self._hear, self._connection.recv())
         except (EOFError, OSError):
             self._process.join(1)
             reason = f"its process ended{_by(self._process.exitcode)}"
         except Exception as error:  # whoever waits must hear of it
             reason = f"what its process says cannot be read ({type(error).__name__}: {error})"
-        self._die(reason)
+        with suppress(RuntimeError):  # the loop is closed: nobody is there to hear it
+            loop.call_soon_threadsafe(self._die, EngineDead(reason))
 
-    def _hear(self, said: Loaded | Report | UserError | EngineDead) -> str:
-        """Take in what the process says; return why it is dead, if it is."""
+    def _hear(self, said: Loaded | Report | UserError | EngineDead) -> None:
         match said:
             case Report(steps, waiting, unfinished, kv_cache_usage, results):
                 self.steps, self.waiting, self.unfinished, self.kv_cache_usage = steps, waiting, unfinished, kv_cache_usage
@@ -111,22 +109,22 @@ class EngineProcess:
                         _settle(future, result)
             case Loaded():
                 self._loaded.set_result(said)
-            case UserError():
-                self._loaded.set_exception(said)
-                return str(said)
-            case EngineDead():
-                return str(said)
-        return ""
+            case UserError() | EngineDead():
+                self._die(said)
 
-    def _die(self, reason: str) -> None:
-        self.dead = reason
+    def _die(self, why: UserError | EngineDead) -> None:
+        if self.dead:
+            return
+        self.dead = str(why)
         if not self._loaded.done():
-            self._loaded.set_exception(EngineDead(reason))
+            self._loaded.set_exception(why)
         while self._futures:
-            _settle(self._futures.popitem()[1], EngineDead(reason))
+            _settle(self._futures.popitem()[1], EngineDead(self.dead))
 
 
-def _settle(future: "Future[Any]", result: Reply | EngineError | None) -> None:
+def _settle(future: "asyncio.Future[Any]", result: Reply | EngineError | None) -> None:
+    if future.done():  # whoever asked has given up
+        return
     if isinstance(result, EngineError):
         future.set_exception(result)
     else:
