@@ -56,7 +56,7 @@ MEASUREMENTS: dict[str, list[str]] = {
     "unsloth": ["benchmarks.engines", *_ONE, *_UNSLOTH],
     "unsloth-bf16": ["benchmarks.engines", *_ONE, *_UNSLOTH, "--engine-arg", "load_in_4bit=false"],
     "unsloth-overhead": ["benchmarks.engine_overhead", *_UNSLOTH, *_HALF, *_LOGNORMAL, *_BOTH, "--pairs", "3"],
-    "unsloth-overhead-equal": ["benchmarks.engine_overhead", *_UNSLOTH, *_HALF, *_EQUAL, *_BOTH, "--pairs", "5", "--warm-ups", "4"],
+    "unsloth-equal": ["benchmarks.engine_overhead", *_UNSLOTH, *_HALF, *_EQUAL, *_BOTH, "--pairs", "5", "--warm-ups", "4"],
     "unsloth-loads": ["benchmarks.engines", *_ONE, *_UNSLOTH, "--in-flight", "16", "--tokens", "64", "--passes", "1"],
     "unsloth-suite": ["pytest", "-n0", "tests/test_unsloth.py", "tests/test_engines.py", "-k", "unsloth"],
 }
