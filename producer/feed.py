@@ -19,8 +19,8 @@ from .transport import Lease, Transport
 
 #: Seconds between two looks for results: short while they come in, longer while nothing happens.
 _POLL, _POLL_IDLE = 0.1, 1.0
-#: Batches that are sent before results are looked for again.
-_BATCHES = 20
+#: Batches that are sent before results are looked for again; rows of the first one.
+_BATCHES, _FIRST_BATCH = 4, 50
 #: Seconds between two looks at what concerns the run as a whole: is it still ours, was it cancelled?
 _LOOK_UP = 2.0
 #: Seconds before what could not be done (no answer, no room) is tried again.
@@ -144,7 +144,9 @@ class Feeder:
             if not self._transport.has_room():
                 self._say_once("the broker's memory is nearly full: sending only as answers make room; a smaller --window avoids this")
                 return
-            rows = [self._unsent.popleft() for _ in range(min(room, BATCH, len(self._unsent)))]
+            # At first as many as are out already: those are answered while more are being written.
+            size = min(room, BATCH, max(_FIRST_BATCH, len(self._sent)), len(self._unsent))
+            rows = [self._unsent.popleft() for _ in range(size)]
             try:
                 self._send(sender, rows)
             except BrokerFull as error:  # what is there gets answered, and collecting that makes room

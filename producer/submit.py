@@ -16,7 +16,7 @@ from .manifest import Manifest
 from .transport import Transport
 
 #: Messages per round trip.
-BATCH = 100
+BATCH = 500
 
 
 class Sender:

@@ -197,7 +197,7 @@ class WorkerLife:
             time.sleep(0.05)
         with suppress(redis.RedisError):
             self._withdraw_late()
-        for _ in range(3):  # one pass of Celery's loop collects the acknowledgements, in no order, the next one sends them
+        for _ in range(2):  # one pass of Celery's loop sends the acknowledgements, in no order
             passed = threading.Event()
             self._consumer.call_soon(passed.set)
             passed.wait()

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from kombu.asynchronous import get_event_loop
 from kombu.transport import redis, virtual
 from kombu.utils.scheduling import round_robin_cycle
 from redis.exceptions import RedisError, ResponseError
@@ -74,17 +73,22 @@ class RedisQoS(redis.QoS):
             super().append(message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
-        """Forget a message: here at once, in Redis with the next pass of Celery's loop, together with others that are done by then.
+        """Forget a message: in Redis at the end of this pass of Celery's loop, together with others that are done by then.
 
-        Celery's loop would wait for Redis once for each. A message that is not forgotten in the end comes again, and its row is settled.
+        The loop would wait for Redis once for each. A message that is not forgotten in the end comes again, and its row is settled.
         """
+        transport: Any = self.channel.connection
+        if transport is None or not transport.is_in_loop:  # rows may outlive the connection on which they came
+            super().ack(delivery_tag)
+            return
         virtual.QoS.ack(self, delivery_tag)
         self._done.append(delivery_tag)
-        if len(self._done) == 1 and (hub := get_event_loop()) is not None:
-            hub.call_soon(self._forget)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Take off Redis' list of unacknowledged messages what is done."""
         done, self._done = self._done, []
+        if not done:
+            return
         try:
             with self.pipe_or_acquire() as pipe:
                 pipe.zrem(self.unacked_index_key, *done).hdel(self.unacked_key, *done).execute()
@@ -107,6 +111,16 @@ class Channel(redis.Channel):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._known: dict[bool, dict[str, Any]] = {}
         super().__init__(*args, **kwargs)
+
+    def close(self) -> None:
+        """Acknowledge what is done, and close."""
+        self.forget()
+        super().close()
+
+    def forget(self) -> None:
+        """Acknowledge what is done, if ever a message was taken."""
+        if self._qos is not None:
+            self.qos.forget()
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:
@@ -156,3 +170,16 @@ class Transport(redis.Transport):
     """kombu's transport, with our channels."""
 
     Channel = Channel
+    channels: Any  # ours, not kombu's
+    #: Whether Celery's loop looks after the channels, pass by pass.
+    is_in_loop = False
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """Have a loop look after the channels. Celery does so whenever it has connected."""
+        super().register_with_event_loop(connection, loop)
+        loop.on_tick.add(self._forget)
+        self.is_in_loop = True
+
+    def _forget(self) -> None:
+        for channel in self.channels:
+            channel.forget()

@@ -34,7 +34,7 @@ def _attempts(client: Any, run_id: str) -> list[tuple[str, Callable[[], Any]]]:
     return [
         ("LPUSH and LLEN on queues", lambda: (client.lpush(queue, "x"), client.llen(queue))),
         ("LRANGE on queues", lambda: client.lrange(queue, 0, 0)),
-        ("EVAL on queues", lambda: client.eval(_SCRIPT, 1, queue)),
+        ("EVAL and EVALSHA on queues", lambda: (client.eval(_SCRIPT, 1, queue), client.register_script(_SCRIPT)(keys=[queue]))),
         ("RPOP on queues", lambda: client.rpop(queue)),
         ("BRPOP on queues", lambda: client.brpop([queue], 0.01)),
         ("SETBIT and GETBIT on kotae.*", lambda: (client.setbit(bits, 0, 1), client.getbit(bits, 0))),
