@@ -24,7 +24,7 @@ def test_a_run_larger_than_redis_is_fed_as_room_is_made(
     kotae: Kotae, start_worker: StartWorker, broker_url: str, bounded: redis.Redis
 ) -> None:
     """The window was too large for this server; that is said, and costs nothing but patience."""
-    questions = [f"question {row} " + "word " * 400 for row in range(600)]
+    questions = [f"question {row} " + "word " * 400 for row in range(1500)]  # five megabytes, on their way
     make_workbook(kotae.folder / "q.xlsx", questions)
     start_worker("--max-in-flight", "16", "--engine-arg", "delay=0.05")
     bounded.config_set("maxmemory", bounded.info("memory")["used_memory"] + 3_000_000)

