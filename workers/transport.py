@@ -1,4 +1,4 @@
-"""How rows are fetched: kombu's Redis transport, which takes rows only while the engine wants some, and then several at once."""
+"""How rows are fetched and acknowledged: kombu's Redis transport, which takes rows only while the engine wants some; several at once."""
 
 import json
 import logging
@@ -171,7 +171,7 @@ class Transport(redis.Transport):
 
     Channel = Channel
     channels: Any  # ours, not kombu's
-    #: Whether Celery's loop looks after the channels, pass by pass.
+    #: Whether Celery's loop looks after the channels, pass by pass: what is done is then acknowledged at the end of each.
     is_in_loop = False
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
