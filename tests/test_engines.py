@@ -400,7 +400,7 @@ def test_the_identity_names_the_weights(vllm_life: Any) -> None:
 def test_the_prompt_is_the_models_own_chat_template(inside: Bench) -> None:
     """Not ours: a model that was tuned on its template answers by no other."""
     engine = inside.engine._engine  # type: ignore[attr-defined]
-    rendered = engine._tokenizer.decode(engine.render([ChatMessage(role="user", content="Hi")]))
+    rendered = engine._tokenizer.decode(engine.chat_template.render([ChatMessage(role="user", content="Hi")]))
 
     assert rendered.startswith("<|im_start|>system\n")
     assert rendered.endswith("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")

@@ -123,7 +123,9 @@ def test_the_answers_are_the_models(kotae: Kotae, fleet: Any) -> None:
     assert offline.returncode == 0, offline.stderr[-2000:]
     expected = json.loads(offline.stdout.rpartition("OFFLINE ")[2])["outputs"]
     assert len(expected) == len(questions) == told["rows"]
-    ours = [fleet.engine._engine.render([ChatMessage.model_validate(m) for m in conversation]) for conversation in conversations]
+    ours = [
+        fleet.engine._engine.chat_template.render([ChatMessage.model_validate(m) for m in conversation]) for conversation in conversations
+    ]
     answers = [row["answer"] or "" for row in table(kotae.folder / "out.xlsx")]
     assert ours == [one["prompt_token_ids"] for one in expected]
     assert [row["prompt_tokens"] for row in table(kotae.folder / "out.xlsx")] == [len(one["prompt_token_ids"]) for one in expected]
@@ -200,7 +202,7 @@ def test_columns_steer_each_row_in_one_batch(kotae: Kotae, fleet: Any) -> None:
     assert [row["output_tokens"] for row in rows] == [16, 16, 16, 5, None, 16, 16, 16]
     conversations = {0: plainly, 1: plainly, 2: [{"role": "system", "content": pirate}, *plainly], 5: talk}
     for row, conversation in conversations.items():
-        prompt = fleet.engine._engine.render([ChatMessage.model_validate(message) for message in conversation])
+        prompt = fleet.engine._engine.chat_template.render([ChatMessage.model_validate(message) for message in conversation])
         assert rows[row]["prompt_tokens"] == len(prompt)
     assert answers[1] != answers[0], "the adapter is heard"
     assert answers[0].startswith(answers[3]), "the same greedy reply, shorter"

@@ -22,11 +22,10 @@ from workers.settings import WorkerSettings
 
 from . import Generation, canary
 from .adapters import check_adapter
+from .chat_template import ChatTemplate
 from .demo_model import DEMO, demo_model_path
 from .vllm_messages import Loaded, Reply
 from .vllm_requests import as_engine_error, can_enforce_formats, check_is_whole, ends_of, first_line, sampling_params
-
-_HELLO = ({"role": "user", "content": "Hello"},)
 
 
 class VLLMFamily(abc.ABC):
@@ -61,7 +60,7 @@ class VLLMFamily(abc.ABC):
         self._loaded = await self._open()
         self._tokenizer, self._max_model_len = self._loaded.tokenizer, self._loaded.max_model_len
         self._ends = ends_of(self._tokenizer, self._loaded.generation_config)
-        self._check_chat_template()
+        self.chat_template = ChatTemplate(self._tokenizer, self._settings.model)
         base = [await self._read_canary(f"canary-{number}", None) for number in range(2)]
         heard = {name: await self._add_adapter(name, base) for name in self._adapters}
         return await asyncio.to_thread(self._identity, base[0], heard)
@@ -69,7 +68,7 @@ class VLLMFamily(abc.ABC):
     async def generate(self, request_id: str, messages: Sequence[ChatMessage], sampling: Sampling, adapter: str | None) -> Generation:
         if adapter is not None and adapter not in self._adapters:
             raise Rejected(f"no adapter {adapter!r} here; this worker has: {', '.join(self._adapters) or 'none'}")
-        prompt = self.render(messages)
+        prompt = await self.chat_template.render_soon(messages)
         room = self._max_model_len - len(prompt)
         if room <= 0:
             raise Rejected(f"the prompt has {len(prompt)} tokens; the model takes fewer than {self._max_model_len}")
@@ -80,16 +79,6 @@ class VLLMFamily(abc.ABC):
             raise as_engine_error(error) from error
         check_is_whole(reply)
         return Generation(tuple(prompt), reply.samples)
-
-    def render(self, messages: Sequence[ChatMessage]) -> list[int]:
-        """Return the prompt's token ids by the chat template of the model's own tokenizer. Raises Rejected."""
-        try:
-            return self._apply_chat_template([message.model_dump() for message in messages])
-        except Exception as error:  # templates raise what they like, jinja2.TemplateError among it
-            raise Rejected(f"the model's chat template refuses this conversation: {first_line(error)}") from error
-
-    def _apply_chat_template(self, conversation: Sequence[dict[str, str]]) -> list[int]:
-        return list(self._tokenizer.apply_chat_template(conversation, tokenize=True, add_generation_prompt=True, return_dict=False))
 
     async def _add_adapter(self, name: str, base: Sequence[canary.Reading]) -> canary.Reading:
         """Load an adapter and see that it is heard. One that is bad would kill the engine if generate() were the first to get it."""
@@ -107,7 +96,7 @@ class VLLMFamily(abc.ABC):
         params = SamplingParams(temperature=0, max_tokens=canary.TOKENS, prompt_logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY)
         try:
             async with asyncio.timeout(canary.PATIENCE):
-                reply = await self._request(self.render(canary.QUESTION), params, request_id, adapter)
+                reply = await self._request(self.chat_template.render(canary.QUESTION), params, request_id, adapter)
         except TimeoutError as error:
             raise EngineDead(f"the canary was not answered within {canary.PATIENCE:g} s") from error
         except Exception as error:
@@ -117,12 +106,6 @@ class VLLMFamily(abc.ABC):
     def _adapter_number(self, name: str) -> int:
         """Return vLLM's number of an adapter, from 1."""
         return list(self._adapters).index(name) + 1
-
-    def _check_chat_template(self) -> None:
-        try:
-            self._apply_chat_template(_HELLO)
-        except Exception as error:
-            raise UserError(f"{self._settings.model} has no usable chat template: {first_line(error)}") from error
 
     def _identity(self, base: canary.Reading, adapters: dict[str, canary.Reading]) -> ModelIdentity:
         folder = _weights_folder(self._model, self._args.get("revision"))
@@ -135,7 +118,7 @@ class VLLMFamily(abc.ABC):
             revision="" if Path(self._model).is_dir() else folder.name,  # a hub's cache names its folders by commit
             weights=fingerprint_folder(folder),
             adapters={name: fingerprint_folder(folder) for name, folder in self._adapters.items()},
-            chat_template=hashlib.sha256(repr(self._apply_chat_template(_HELLO)).encode()).hexdigest()[:16],
+            chat_template=hashlib.sha256(repr(list(self.chat_template.hello)).encode()).hexdigest()[:16],
             dtype=self._loaded.dtype,
             quantization=self._loaded.quantization,
             max_model_len=self._max_model_len,

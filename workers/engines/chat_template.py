@@ -1,0 +1,80 @@
+"""Conversations become token ids by the chat template of the model's own tokenizer; those that come together, together."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from workers.contract.errors import Rejected, UserError
+from workers.contract.messages import ChatMessage
+
+from .vllm_requests import first_line
+
+#: Conversations that are rendered at once at most: long ones must not keep the event loop for long.
+_TOGETHER = 32
+_HELLO = [{"role": "user", "content": "Hello"}]
+
+
+class ChatTemplate:
+    """The chat template of a tokenizer, used on one event loop. Raises UserError if ``model`` has none that works."""
+
+    def __init__(self, tokenizer: Any, model: str) -> None:
+        self._tokenizer = tokenizer
+        self._waiting: deque[tuple[Sequence[ChatMessage], asyncio.Future[list[int]]]] = deque()
+        try:
+            #: Token ids of a short conversation, which tell one template from another.
+            self.hello = tuple(self._apply(_HELLO))
+        except Exception as error:
+            raise UserError(f"{model} has no usable chat template: {first_line(error)}") from error
+        self._together = _TOGETHER if self._takes_several() else 1
+
+    def render(self, messages: Sequence[ChatMessage]) -> list[int]:
+        """Return the prompt's token ids. Raises Rejected."""
+        try:
+            return list(self._apply(_dumped(messages)))
+        except Exception as error:  # templates raise what they like, jinja2.TemplateError among it
+            raise Rejected(f"the model's chat template refuses this conversation: {first_line(error)}") from error
+
+    async def render_soon(self, messages: Sequence[ChatMessage]) -> list[int]:
+        """Return the prompt's token ids, with whatever else waits by then. Raises Rejected.
+
+        One call for several costs Python a fifth for each, and the tokenizer shares them out among the cores.
+        """
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            loop.call_soon(self._render_waiting)
+        future: asyncio.Future[list[int]] = loop.create_future()
+        self._waiting.append((messages, future))
+        return await future
+
+    def _render_waiting(self) -> None:
+        waiting = [self._waiting.popleft() for _ in range(min(self._together, len(self._waiting)))]
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._render_waiting)
+        prompts: Sequence[list[int] | None] = [None] * len(waiting)
+        if len(waiting) > 1:
+            with suppress(Exception):  # one of them is refused: which?
+                prompts = self._apply([_dumped(messages) for messages, _ in waiting])
+        for (messages, future), prompt in zip(waiting, prompts, strict=True):
+            if future.done():  # its row was cancelled
+                continue
+            try:
+                future.set_result(list(prompt) if prompt is not None else self.render(messages))
+            except Rejected as error:
+                future.set_exception(error)
+
+    def _takes_several(self) -> bool:
+        """Say whether several at once come out as one by one: some models bring a tokenizer that has its own way of rendering."""
+        try:
+            return [tuple(ids) for ids in self._apply([_HELLO, _HELLO])] == [self.hello, self.hello]
+        except Exception:
+            return False
+
+    def _apply(self, conversations: Any) -> Any:
+        """Return the ids of one conversation, or those of each of several."""
+        return self._tokenizer.apply_chat_template(conversations, tokenize=True, add_generation_prompt=True, return_dict=False)
+
+
+def _dumped(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
+    return [message.model_dump() for message in messages]
