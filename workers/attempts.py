@@ -1,5 +1,6 @@
 """What Redis knows of the attempts at a row: whether it is settled, who is at it, and how often an engine ended over it."""
 
+import itertools
 import json
 import time
 from collections.abc import Iterable, Iterator
@@ -12,24 +13,29 @@ from .contract import broker
 
 #: A worker that is killed leaves its rows one death each; one that saw its engine die adds another, since then a row may be the cause.
 ENGINE_DEATH = 2
-#: Looks at a row and takes it if it is free, as one command: six that are sent together cost a worker twice the time.
-#: KEYS: the run's generation, its stored rows, the row's result, claims, deaths. ARGV: generation, row, who asks, seconds to keep it.
+#: Looks at rows of one run and takes those that are free, as one command: six that are sent together cost a worker twice the time.
+#: KEYS: the run's generation, its stored rows, claims, deaths, and each row's result. ARGV: generation, who asks, seconds to keep it, rows.
 _CLAIM = """
-local row = ARGV[2]
-local holder = redis.call('HGET', KEYS[4], row)
-local counted = redis.call('HMGET', KEYS[5], row, row .. ':alone')
 local superseded = tonumber(ARGV[1]) < tonumber(redis.call('GET', KEYS[1]) or 0)
-local settled = superseded or redis.call('GETBIT', KEYS[2], row) == 1 or redis.call('EXISTS', KEYS[3]) == 1
-if not holder and settled then
-  redis.call('HDEL', KEYS[5], row, row .. ':alone')
-elseif not holder then
-  holder = ARGV[3]
-  redis.call('HSET', KEYS[4], row, holder)
-  redis.call('HINCRBY', KEYS[5], row, 1)
-  redis.call('EXPIRE', KEYS[4], ARGV[4])
-  redis.call('EXPIRE', KEYS[5], ARGV[4])
+local standings = {}
+for i = 4, #ARGV do
+  local row = ARGV[i]
+  local holder = redis.call('HGET', KEYS[3], row)
+  local counted = redis.call('HMGET', KEYS[4], row, row .. ':alone')
+  local settled = superseded or redis.call('GETBIT', KEYS[2], row) == 1 or redis.call('EXISTS', KEYS[i + 1]) == 1
+  local taken = not holder and not settled
+  if taken then
+    holder = ARGV[2]
+    redis.call('HSET', KEYS[3], row, holder)
+    redis.call('HINCRBY', KEYS[4], row, 1)
+    redis.call('EXPIRE', KEYS[3], ARGV[3])
+    redis.call('EXPIRE', KEYS[4], ARGV[3])
+  elseif not holder then
+    redis.call('HDEL', KEYS[4], row, row .. ':alone')
+  end
+  standings[i - 3] = {settled and 1 or 0, holder or '', counted[1] or 0, counted[2] or 0, taken and 1 or 0}
 end
-return {settled and 1 or 0, holder or '', counted[1] or 0, counted[2] or 0}
+return standings
 """
 
 
@@ -43,6 +49,8 @@ class Standing(NamedTuple):
     #: Ends of engines that had this row, weighed by ``ENGINE_DEATH``; and those of engines that had nothing else.
     deaths: int
     alone: int
+    #: Nobody was at it, and whoever asked has taken it by this very question.
+    taken: bool
 
 
 class Attempts:
@@ -58,11 +66,24 @@ class Attempts:
 
         The row counts as begun from now on: if this process ends without another word, that is a death (see ``wait``).
         """
-        run_id, row, generation = broker.parse_task_id(task_id)
-        keys = [broker.generation_key(run_id), broker.stored_key(run_id, generation), broker.result_key(task_id)]
-        keys += [broker.claims_key(run_id, generation), broker.deaths_key(run_id, generation)]
-        settled, holder, deaths, alone = self._claim(keys=keys, args=[generation, row, self._me, broker.STORED_TTL])
-        return Standing(bool(settled), holder.decode(), int(deaths), int(alone))
+        return self.claim_all([task_id])[task_id]
+
+    def claim_all(self, task_ids: Iterable[str]) -> dict[str, Standing]:
+        """Claim several rows; those of one run cost little more than one."""
+        standings: dict[str, Standing] = {}
+        ids = sorted(set(task_ids), key=_run_of)
+        for (run_id, generation), of_run in itertools.groupby(ids, key=_run_of):
+            together = list(of_run)
+            keys = [broker.generation_key(run_id), broker.stored_key(run_id, generation)]
+            keys += [broker.claims_key(run_id, generation), broker.deaths_key(run_id, generation)]
+            rows = [broker.parse_task_id(task_id)[1] for task_id in together]
+            told = self._claim(
+                keys=keys + [broker.result_key(task_id) for task_id in together],
+                args=[generation, self._me, broker.STORED_TTL, *rows],
+            )
+            for task_id, (settled, holder, deaths, alone, taken) in zip(together, told, strict=True):
+                standings[task_id] = Standing(bool(settled), holder.decode(), int(deaths), int(alone), bool(taken))
+        return standings
 
     def release(self, task_id: str, holder: str) -> None:
         """Remove the claim of a worker that is no more; whoever claims the row next gets it."""
@@ -148,6 +169,11 @@ class Attempts:
         pipe = self._redis.pipeline(transaction=True)
         yield pipe
         pipe.execute()
+
+
+def _run_of(task_id: str) -> tuple[str, int]:
+    run_id, _, generation = broker.parse_task_id(task_id)
+    return run_id, generation
 
 
 def _count(pipe: Any, task_id: str, by: int, *, alone: bool) -> None:

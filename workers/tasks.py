@@ -26,7 +26,7 @@ from .contract.messages import Answer, Outcome, Question
 from .contract.processes import end_with_parent
 from .lifecycle import EXIT_NO_ENGINE, EXIT_USER_ERROR, Row, WorkerLife
 from .settings import worker_settings
-from .transport import WantedRows
+from .transport import Hook
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def _wait_for_claim(life: WorkerLife, task_id: str, row: Row) -> Standing:
     while not life.leaving.is_set():
         with suppress(redis.RedisError):  # full, or away for long: so are the results, and the row is kept alive here meanwhile
             if life.rows.setdefault(task_id, row) is row:
-                standing = life.attempts.claim(task_id)
+                standing = life.early_claim(task_id) or life.attempts.claim(task_id)
                 if standing.settled:
                     raise Ignore
                 if standing.holder == life.me:
@@ -99,6 +99,9 @@ def _wait_for_claim(life: WorkerLife, task_id: str, row: Row) -> Standing:
                     life.attempts.release(task_id, standing.holder)
                     continue
         life.leaving.wait(_LOOK_AGAIN)
+    if life.early_claim(task_id) is not None:
+        with suppress(redis.RedisError):
+            life.attempts.give_back(task_id, begun=True, alone=False)
     raise Reject("this worker stops before the row is begun", requeue=True)
 
 
@@ -184,8 +187,9 @@ def _load_engine(sender: str, conf: Any, **_: Any) -> None:
         raise SystemExit(EXIT_NO_ENGINE) from error
     conf.worker_concurrency = _life.max_in_flight
     conf.broker_transport = "workers.transport:Transport"  # here, not in the configuration: Flower reads that too
-    ours = {"wanted_rows": WantedRows(_life.wanted_rows), "queue_order_strategy": "workers.transport:FirstThenInTurn"}
-    conf.broker_transport_options = conf.broker_transport_options | ours
+    hooks = {"wanted_rows": Hook(_life.wanted_rows), "taken_rows": Hook(_life.claim_together)}
+    order = {"queue_order_strategy": "workers.transport:FirstThenInTurn"}
+    conf.broker_transport_options = conf.broker_transport_options | hooks | order
 
 
 @signals.worker_ready.connect

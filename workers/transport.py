@@ -43,17 +43,17 @@ class FirstThenInTurn(round_robin_cycle):  # type: ignore[type-arg]  # it takes 
         return sorted(super().consume(n), key=lambda queue: not goes_first(queue))
 
 
-class WantedRows:
-    """Asks how many more rows would soon be begun. A worker tells Flower its options as JSON, so it is also a word."""
+class Hook:
+    """A function of the worker's as an option of the transport. A worker tells Flower its options as JSON, so it is also a word."""
 
-    def __init__(self, wanted: Callable[[], int]) -> None:
-        self._wanted = wanted
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
 
-    def __call__(self) -> int:
-        return self._wanted()
+    def __call__(self, *args: Any) -> Any:
+        return self._function(*args)
 
     def __json__(self) -> str:
-        return "by need"
+        return self._function.__name__
 
 
 class RedisQoS(redis.QoS):
@@ -102,9 +102,10 @@ class Channel(redis.Channel):
     QoS = RedisQoS
     qos: RedisQoS
 
-    #: Set by the transport option of this name: how many more rows would soon be begun.
-    wanted_rows: WantedRows
-    from_transport_options = (*redis.Channel.from_transport_options, "wanted_rows")
+    #: Set by the transport options of these names: says how many more rows would soon be begun; hears the task ids of what was taken.
+    wanted_rows: Hook
+    taken_rows: Hook
+    from_transport_options = (*redis.Channel.from_transport_options, "wanted_rows", "taken_rows")
 
     _kept: Any = None
 
@@ -161,7 +162,9 @@ class Channel(redis.Channel):
         taken: list[bytes] = []
         with suppress(ResponseError), self.conn_or_acquire() as client:  # one that is full takes no notes, and nothing is popped
             taken = client.eval(_TAKE, len(keys), *keys, wanted, time.time())
-        for message in map(json.loads, taken):
+        messages = [json.loads(message) for message in taken]
+        self.taken_rows([message["headers"].get("id", "") for message in messages])
+        for message in messages:
             self.qos.noted.add(message["properties"]["delivery_tag"])
             self.connection._deliver(message, queue)
 

@@ -1,0 +1,90 @@
+"""Rows that come to a worker together are claimed together, and are still answered once."""
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+from celery.exceptions import Reject
+
+from tests.conftest import StartWorker, question, result_of, send
+from workers.attempts import Attempts
+from workers.contract import broker
+from workers.contract.messages import Outcome
+from workers.lifecycle import Row, WorkerLife
+from workers.settings import WorkerSettings
+
+IDS = ["cafe:0:0", "cafe:1:0", "beef:0:0"]
+
+
+@pytest.fixture
+def life(broker_url: str) -> Iterator[WorkerLife]:
+    """A worker's life around an engine, without Celery."""
+    life = WorkerLife(WorkerSettings(engine="echo", name="echo"), broker.broker_settings(broker_url))
+    life.start("w@tests")
+    yield life
+    life.stop()
+
+
+def test_each_thread_finds_its_row_claimed_and_finds_that_once(life: WorkerLife, client: redis.Redis) -> None:
+    """Rows of several runs may come together."""
+    life.claim_together(IDS)
+
+    assert client.hgetall(broker.claims_key("cafe", 0)) == {b"0": life.me.encode(), b"1": life.me.encode()}
+    assert client.hgetall(broker.deaths_key("beef", 0)) == {b"0": b"1"}
+    found = [life.early_claim(task_id) for task_id in IDS]
+    assert [standing.holder for standing in found if standing] == [life.me] * 3
+    assert [life.early_claim(task_id) for task_id in IDS] == [None] * 3
+
+
+def test_a_copy_of_a_row_that_a_thread_is_at_is_left_to_threads(life: WorkerLife, client: redis.Redis) -> None:
+    """The copy's thread waits until the first is done, and must then look anew."""
+    life.rows["cafe:0:0"] = Row(thread=1)
+
+    life.claim_together(IDS[:2])
+
+    assert [life.early_claim(task_id) is None for task_id in IDS[:2]] == [True, False]
+    assert client.hkeys(broker.claims_key("cafe", 0)) == [b"1"]
+
+
+def test_what_is_not_free_is_left_to_its_thread(life: WorkerLife, client: redis.Redis) -> None:
+    """It may have to wait, or to find out whether the other worker still lives."""
+    client.setbit(broker.stored_key("cafe", 0), 0, 1)
+    Attempts(client, "v@host#2").claim("cafe:1:0")
+
+    life.claim_together(IDS)
+
+    assert [life.early_claim(task_id) is None for task_id in IDS] == [True, True, False]
+
+
+def test_tasks_of_somebody_else_disturb_nobody(life: WorkerLife, client: redis.Redis) -> None:
+    """Anything may be sent to a queue. Each is then claimed by its thread, as far as that goes."""
+    life.claim_together(["d41d8cd9-8f00", *IDS])
+
+    assert [life.early_claim(task_id) for task_id in IDS] == [None] * 3
+    assert not client.keys("kotae.claims.*")
+
+
+def test_a_worker_that_stops_gives_back_what_it_claimed_and_never_began(life: WorkerLife, client: redis.Redis) -> None:
+    """It is nobody's death, and the next worker need not wait until this one is gone."""
+    from workers.tasks import _wait_for_claim
+
+    life.claim_together(IDS)
+    life.leaving.set()
+
+    for task_id in IDS:
+        with pytest.raises(Reject):
+            _wait_for_claim(life, task_id, Row(thread=1))
+    assert not client.keys("kotae.claims.*")
+    assert set(client.hvals(broker.deaths_key("cafe", 0)) + client.hvals(broker.deaths_key("beef", 0))) <= {b"0"}
+
+
+def test_a_worker_asks_redis_for_several_rows_at_once(start_worker: StartWorker, broker_url: str, client: redis.Redis) -> None:
+    """One question for each was a sixth of what a row cost a worker."""
+    questions = [question(row=row) for row in range(64)]
+    send(broker_url, questions, "echo")
+    client.config_resetstat()
+
+    start_worker()
+
+    assert all(result_of(client, one).outcome is Outcome.ANSWERED for one in questions)
+    assert client.info("commandstats")["cmdstat_evalsha"]["calls"] < len(questions) / 2
