@@ -18,7 +18,7 @@ from .submit import BATCH, Sender, rows_of
 from .transport import Lease, Transport
 
 #: Seconds between two looks for results: short while they come in, longer while nothing happens.
-_POLL, _POLL_IDLE = 0.1, 1.0
+_POLL, _POLL_IDLE = 0.05, 1.0
 #: Batches that are sent before results are looked for again; rows of the first one.
 _BATCHES, _FIRST_BATCH = 4, 50
 #: Seconds between two looks at what concerns the run as a whole: is it still ours, was it cancelled?
