@@ -17,8 +17,8 @@ from .runs import RunStore
 from .submit import BATCH, Sender, rows_of
 from .transport import Lease, Transport
 
-#: Seconds between two looks for results: short while they come in, longer while nothing happens.
-_POLL, _POLL_IDLE = 0.05, 1.0
+#: Seconds between two looks for results: short while they come in, so that each finds some; longer while nothing happens.
+_POLL, _POLL_IDLE = 0.03, 1.0
 #: Batches that are sent before results are looked for again; rows of the first one.
 _BATCHES, _FIRST_BATCH = 4, 50
 #: Seconds between two looks at what concerns the run as a whole: is it still ours, was it cancelled?
@@ -98,7 +98,7 @@ class Feeder:
                 self._send_lost_rows_again(sender, now - moved)
                 looked_up = now
             moved = now if answers else moved
-            if not answers and not (self._unsent and len(self._sent) < self._window and not self._trouble):
+            if not (self._unsent and len(self._sent) < self._window and not self._trouble):
                 time.sleep(min(_POLL_IDLE, max(_POLL, (now - moved) / 10)))
 
     def _choose_queue(self) -> None:
