@@ -1,12 +1,13 @@
 """Rows that come to a worker together are claimed together, and are still answered once."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
 import redis
 from celery.exceptions import Reject
 
-from tests.conftest import StartWorker, question, result_of, send
+from tests.conftest import StartWorker, eventually, question, result_of, send
 from workers.attempts import Attempts
 from workers.contract import broker
 from workers.contract.messages import Outcome
@@ -88,3 +89,19 @@ def test_a_worker_asks_redis_for_several_rows_at_once(start_worker: StartWorker,
 
     assert all(result_of(client, one).outcome is Outcome.ANSWERED for one in questions)
     assert client.info("commandstats")["cmdstat_evalsha"]["calls"] < len(questions) / 2
+
+
+def test_a_message_that_is_no_task_stops_no_worker(start_worker: StartWorker, broker_url: str, client: redis.Redis) -> None:
+    """Whatever somebody pushed there by hand; Celery drops it and says so."""
+    questions = [question(row=row) for row in range(8)]
+    queue = broker.queue_names("echo")[0]
+    send(broker_url, questions, "echo")
+    odd = json.loads(client.lindex(queue, 0))
+    del odd["headers"]
+    odd["properties"]["delivery_tag"] = "odd"
+    client.lpush(queue, json.dumps(odd))
+
+    start_worker()
+
+    assert all(result_of(client, one).outcome is Outcome.ANSWERED for one in questions)
+    eventually(lambda: client.llen(queue) == 0 and client.hlen(broker.UNACKED) == 0)

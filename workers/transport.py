@@ -163,7 +163,7 @@ class Channel(redis.Channel):
         with suppress(ResponseError), self.conn_or_acquire() as client:  # one that is full takes no notes, and nothing is popped
             taken = client.eval(_TAKE, len(keys), *keys, wanted, time.time())
         messages = [json.loads(message) for message in taken]
-        self.taken_rows([message["headers"].get("id", "") for message in messages])
+        self.taken_rows([str((message.get("headers") or {}).get("id")) for message in messages])
         for message in messages:
             self.qos.noted.add(message["properties"]["delivery_tag"])
             self.connection._deliver(message, queue)

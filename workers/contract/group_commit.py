@@ -14,7 +14,7 @@ class _Wish(Generic[T]):
     #: Set once it is stored, or the turn has come to its thread to store it with what else waits.
     ready: threading.Event = field(default_factory=threading.Event)
     leads: bool = False
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 class GroupCommit(Generic[T]):
@@ -45,9 +45,10 @@ class GroupCommit(Generic[T]):
     def _store_what_waits(self) -> None:
         with self._lock:
             wishes, self._waiting = self._waiting, []
+        errors: Sequence[BaseException | None]
         try:
             errors = self._commit([wish.item for wish in wishes])
-        except Exception as error:
+        except BaseException as error:  # whatever it is, nobody may wait forever
             errors = [error] * len(wishes)
         for wish, failed in zip(wishes, errors, strict=True):
             wish.error = failed
