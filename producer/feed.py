@@ -98,8 +98,13 @@ class Feeder:
                 self._send_lost_rows_again(sender, now - moved)
                 looked_up = now
             moved = now if answers else moved
-            if not (self._unsent and len(self._sent) < self._window and not self._trouble):
+            if (self._sent or self._unsent) and not self._is_filling():
                 time.sleep(min(_POLL_IDLE, max(_POLL, (now - moved) / 10)))
+
+    def _is_filling(self) -> bool:
+        """Say whether more is to be sent at once: a place that has just become free in a full window waits until the next look."""
+        room = self._window - len(self._sent)
+        return bool(self._unsent) and room > min(BATCH, self._window // 2) and not self._trouble
 
     def _choose_queue(self) -> None:
         manifest = self._store.manifest

@@ -64,12 +64,20 @@ def test_one_that_is_refused_refuses_no_other(tokenizer: Any) -> None:
     assert "no system prompt" in str(refused)
 
 
-def test_a_tokenizer_with_a_way_of_its_own_is_asked_for_one_at_a_time(tokenizer: Any) -> None:
-    """Some models bring one whose ``apply_chat_template`` knows nothing of several conversations."""
+@pytest.mark.parametrize("way", ["takes the last of several for the only one", "fills up to the longest"])
+def test_a_tokenizer_with_a_way_of_its_own_is_asked_for_one_at_a_time(tokenizer: Any, way: str) -> None:
+    """Some models bring a tokenizer of their own."""
     usual = tokenizer.apply_chat_template
-    tokenizer.apply_chat_template = lambda conversation, **options: usual([conversation[-1]], **options)
+
+    def takes_one(conversation: Any, **options: Any) -> Any:
+        return usual([conversation[-1]], **options)
+
+    def fills_up(conversations: Any, **options: Any) -> Any:
+        return usual(conversations, padding=True, **options)
+
+    tokenizer.apply_chat_template = takes_one if way.startswith("takes") else fills_up
     template = template_of(tokenizer)
-    conversations = [conversation(text) for text in "abc"]
+    conversations = [conversation(text) for text in ("a", "a longer one", "c")]
 
     assert asyncio.run(rendered(template, conversations)) == [template.render(one) for one in conversations]
 

@@ -72,6 +72,31 @@ def test_a_batch_that_fails_as_a_whole_fails_for_each_and_the_next_goes_on() -> 
     assert healthy.batches == [[2]]
 
 
+def test_a_thread_that_is_ended_while_it_stores_leaves_nobody_waiting() -> None:
+    """What it had taken along is stored by those who asked for it, once they try again."""
+    disk = Disk()
+    entered, ended = threading.Event(), threading.Event()
+
+    def commit(items: Sequence[int]) -> Sequence[Exception | None]:
+        if 0 not in items:
+            return disk.commit(items)
+        entered.set()
+        assert ended.wait(30)
+        raise SystemExit
+
+    group = GroupCommit(commit)
+    with ThreadPoolExecutor(3) as threads:
+        first = threads.submit(group.store, 0)
+        assert entered.wait(30)
+        others = [threads.submit(group.store, item) for item in (1, 2)]
+        eventually(lambda: len(group._waiting) == 2)
+        ended.set()
+        assert isinstance(first.exception(30), SystemExit)
+        assert [other.exception(30) for other in others] == [None, None]
+
+    assert sorted(disk.batches[0]) == [1, 2]
+
+
 def test_nothing_is_lost_or_stored_twice_whoever_comes_when() -> None:
     """Hundreds of threads, each with several things to store."""
     disk = Disk()

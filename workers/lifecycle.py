@@ -150,13 +150,13 @@ class WorkerLife:
         """Claim rows that come together, before their threads would do so one by one. Called by Celery's loop, which must not wait long."""
         if self.leaving.is_set():
             return
-        claims = {task_id: EarlyClaim() for task_id in task_ids}
+        claims = {task_id: EarlyClaim() for task_id in task_ids if _names_a_row(task_id)}
         # A row may be sent twice, so a thread may be at it. It notes that first and looks here then; we do it the other way round.
         fresh = {task_id: claim for task_id, claim in claims.items() if self._early_claims.setdefault(task_id, claim) is claim}
         for task_id in fresh.keys() & self.rows.keys():
             self._early_claims.pop(task_id, None)
             del fresh[task_id]
-        with suppress(redis.RedisError, ValueError):  # somebody else's task has another kind of id
+        with suppress(redis.RedisError):
             for task_id, standing in self._hasty_attempts.claim_all(fresh).items():
                 fresh[task_id].standing = standing if standing.taken else None
 
@@ -363,6 +363,15 @@ class _Watch:
             self._steps, self._since = self._engine.steps, time.monotonic()
         still = time.monotonic() - self._since
         return f"no step for {still:.0f} s although it has {rows} rows" if still > self._patience else ""
+
+
+def _names_a_row(task_id: str) -> bool:
+    """Tell our tasks from those that somebody else has sent to the queue."""
+    try:
+        broker.parse_task_id(task_id)
+    except ValueError:
+        return False
+    return True
 
 
 def _delivery_tag(request: Any) -> str | None:

@@ -14,7 +14,7 @@ class _Wish(Generic[T]):
     #: Set once it is stored, or the turn has come to its thread to store it with what else waits.
     ready: threading.Event = field(default_factory=threading.Event)
     leads: bool = False
-    error: BaseException | None = None
+    error: Exception | None = None
 
 
 class GroupCommit(Generic[T]):
@@ -45,17 +45,22 @@ class GroupCommit(Generic[T]):
     def _store_what_waits(self) -> None:
         with self._lock:
             wishes, self._waiting = self._waiting, []
-        errors: Sequence[BaseException | None]
+        # What the others hear if this thread is ended in the middle of it.
+        errors: Sequence[Exception | None] = [ConnectionError("the thread that was to store it ended")] * len(wishes)
         try:
             errors = self._commit([wish.item for wish in wishes])
-        except BaseException as error:  # whatever it is, nobody may wait forever
+        except Exception as error:
             errors = [error] * len(wishes)
-        for wish, failed in zip(wishes, errors, strict=True):
-            wish.error = failed
+        finally:
+            for wish, failed in zip(wishes, errors, strict=True):
+                wish.error = failed
+            self._hand_over()
+            for wish in wishes:
+                wish.ready.set()
+
+    def _hand_over(self) -> None:
         with self._lock:
             self._busy = bool(self._waiting)
             if self._waiting:
                 self._waiting[0].leads = True
                 self._waiting[0].ready.set()
-        for wish in wishes:
-            wish.ready.set()

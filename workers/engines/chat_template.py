@@ -14,6 +14,8 @@ from .vllm_requests import first_line
 #: Conversations that are rendered at once at most: long ones must not keep the event loop for long.
 _TOGETHER = 32
 _HELLO = [{"role": "user", "content": "Hello"}]
+#: Longer than the other one, which must not be filled up to its length.
+_GREETING = [{"role": "user", "content": "Good evening to everybody who has come here tonight!"}]
 
 
 class ChatTemplate:
@@ -52,11 +54,7 @@ class ChatTemplate:
         waiting = [self._waiting.popleft() for _ in range(min(self._together, len(self._waiting)))]
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._render_waiting)
-        prompts: Sequence[list[int] | None] = [None] * len(waiting)
-        if len(waiting) > 1:
-            with suppress(Exception):  # one of them is refused: which?
-                prompts = self._apply([_dumped(messages) for messages, _ in waiting])
-        for (messages, future), prompt in zip(waiting, prompts, strict=True):
+        for (messages, future), prompt in zip(waiting, self._rendered([messages for messages, _ in waiting]), strict=True):
             if future.done():  # its row was cancelled
                 continue
             try:
@@ -64,10 +62,19 @@ class ChatTemplate:
             except Rejected as error:
                 future.set_exception(error)
 
+    def _rendered(self, conversations: Sequence[Sequence[ChatMessage]]) -> Sequence[list[int] | None]:
+        """Return the ids of each, or None for all of them where they must be rendered one by one."""
+        if len(conversations) > 1:
+            with suppress(Exception):  # one of them is refused: which?
+                prompts: list[list[int]] = self._apply([_dumped(messages) for messages in conversations])
+                if len(prompts) == len(conversations):
+                    return prompts
+        return [None] * len(conversations)
+
     def _takes_several(self) -> bool:
         """Say whether several at once come out as one by one: some models bring a tokenizer that has its own way of rendering."""
         try:
-            return [tuple(ids) for ids in self._apply([_HELLO, _HELLO])] == [self.hello, self.hello]
+            return [tuple(ids) for ids in self._apply([_HELLO, _GREETING])] == [self.hello, tuple(self._apply(_GREETING))]
         except Exception:
             return False
 
