@@ -197,7 +197,7 @@ def said_to_a_wrong_password(fleet: Fleet) -> dict[str, str]:
     path = fleet.folder / "wrong-password"
     path.write_text(f"{PLANTED}-guess")
     wrong = {"KOTAE_BROKER_PASSWORD_FILE": str(path)}
-    flower_again = ["timeout", "4", "celery", "-A", "workers.tasks", "flower", "--port=5556"]
+    flower_again = ["timeout", "12", "celery", "-A", "workers.tasks", "flower", "--port=5556"]
     commands = {
         "producer": [sys.executable, "-m", "producer.cli", "status"],
         "worker": [sys.executable, "-m", "workers"],
