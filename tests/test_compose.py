@@ -193,20 +193,22 @@ def test_no_password_is_told(fleet: Fleet, answered: tuple[Path, str], process_l
 
 
 def said_to_a_wrong_password(fleet: Fleet) -> dict[str, str]:
-    """What each program of ours says to one; Flower goes on trying."""
+    """What each program of ours says to one; Flower says it and goes on trying."""
     path = fleet.folder / "wrong-password"
     path.write_text(f"{PLANTED}-guess")
     wrong = {"KOTAE_BROKER_PASSWORD_FILE": str(path)}
-    flower_again = ["timeout", "12", "celery", "-A", "workers.tasks", "flower", "--port=5556"]
     commands = {
         "producer": [sys.executable, "-m", "producer.cli", "status"],
         "worker": [sys.executable, "-m", "workers"],
         "metrics": [sys.executable, "-m", "producer.cli", "metrics", "--port", "9466"],
-        "flower": flower_again,
     }
     finished = {name: fleet.do(*command, **fleet.environment(name) | wrong) for name, command in commands.items()}
-    assert [finished[name].returncode for name in ("producer", "worker", "metrics")] == [2, 2, 2]
-    return {name: _said(one) for name, one in finished.items()}
+    assert [one.returncode for one in finished.values()] == [2, 2, 2]
+    again = "flower-again"
+    fleet.start_command(again, "celery", "-A", "workers.tasks", "flower", "--port=5556", **fleet.environment("flower") | wrong)
+    eventually(lambda: "invalid username-password pair" in fleet.said(again))
+    fleet.stop(again)
+    return {name: _said(one) for name, one in finished.items()} | {"flower": fleet.said(again)}
 
 
 def is_secret(path: Path) -> bool:

@@ -28,22 +28,22 @@ def life(broker_url: str) -> Iterator[WorkerLife]:
 
 def test_each_thread_finds_its_row_claimed_and_finds_that_once(life: WorkerLife, client: redis.Redis) -> None:
     """Rows of several runs may come together."""
-    life.claim_together(IDS)
+    life.early_claims.claim(IDS)
 
     assert client.hgetall(broker.claims_key("cafe", 0)) == {b"0": life.me.encode(), b"1": life.me.encode()}
     assert client.hgetall(broker.deaths_key("beef", 0)) == {b"0": b"1"}
-    found = [life.early_claim(task_id) for task_id in IDS]
+    found = [life.early_claims.take(task_id) for task_id in IDS]
     assert [standing.holder for standing in found if standing] == [life.me] * 3
-    assert [life.early_claim(task_id) for task_id in IDS] == [None] * 3
+    assert [life.early_claims.take(task_id) for task_id in IDS] == [None] * 3
 
 
 def test_a_copy_of_a_row_that_a_thread_is_at_is_left_to_threads(life: WorkerLife, client: redis.Redis) -> None:
     """The copy's thread waits until the first is done, and must then look anew."""
     life.rows["cafe:0:0"] = Row(thread=1)
 
-    life.claim_together(IDS[:2])
+    life.early_claims.claim(IDS[:2])
 
-    assert [life.early_claim(task_id) is None for task_id in IDS[:2]] == [True, False]
+    assert [life.early_claims.take(task_id) is None for task_id in IDS[:2]] == [True, False]
     assert client.hkeys(broker.claims_key("cafe", 0)) == [b"1"]
 
 
@@ -52,24 +52,24 @@ def test_what_is_not_free_is_left_to_its_thread(life: WorkerLife, client: redis.
     client.setbit(broker.stored_key("cafe", 0), 0, 1)
     Attempts(client, "v@host#2").claim("cafe:1:0")
 
-    life.claim_together(IDS)
+    life.early_claims.claim(IDS)
 
-    assert [life.early_claim(task_id) is None for task_id in IDS] == [True, True, False]
+    assert [life.early_claims.take(task_id) is None for task_id in IDS] == [True, True, False]
 
 
 def test_tasks_of_somebody_else_disturb_nobody(life: WorkerLife) -> None:
     """Anything may be sent to a queue."""
-    life.claim_together(["d41d8cd9-8f00", "None", *IDS])
+    life.early_claims.claim(["d41d8cd9-8f00", "None", *IDS])
 
-    assert None not in [life.early_claim(task_id) for task_id in IDS]
-    assert not life._early_claims
+    assert None not in [life.early_claims.take(task_id) for task_id in IDS]
+    assert not len(life.early_claims)
 
 
 def test_a_worker_that_stops_gives_back_what_it_claimed_and_never_began(life: WorkerLife, client: redis.Redis) -> None:
     """It is nobody's death, and the next worker need not wait until this one is gone."""
     from workers.tasks import _wait_for_claim
 
-    life.claim_together(IDS)
+    life.early_claims.claim(IDS)
     life.leaving.set()
 
     for task_id in IDS:

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Collection, Coroutine
+from collections.abc import Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ import redis
 from celery.worker import state as celery_state
 
 from . import metrics
-from .attempts import Attempts, Standing
+from .attempts import Attempts
 from .cohorts import Cohorts
 from .contract import broker
 from .contract.errors import EngineDead, UserError
@@ -27,6 +27,7 @@ from .contract.exposition import serve_metrics
 from .contract.fingerprint import fingerprint_identity
 from .contract.messages import Answer, ModelIdentity, Presence
 from .contract.version import kotae_version
+from .early_claims import EarlyClaims
 from .engines import Engine, open_engine
 from .engines.ledger import LedgerEngine
 from .host_page import HostPage, Source
@@ -66,13 +67,6 @@ class Row:
     superseded: bool = False
 
 
-@dataclass
-class EarlyClaim:
-    """What came of claiming a row before its thread asks; nothing yet, or nothing of use, if there is no standing."""
-
-    standing: Standing | None = None
-
-
 class WorkerLife:
     """One engine on one event loop, kept for as long as the process lives."""
 
@@ -83,8 +77,6 @@ class WorkerLife:
         self._broker_settings = broker_settings
         #: Rows taken and not done, by task id.
         self.rows: dict[str, Row] = {}
-        #: Of rows at which no thread has looked yet, by task id.
-        self._early_claims: dict[str, EarlyClaim] = {}
         #: Rows whose result was stored since the last look at what was late.
         self.done: deque[str] = deque()
         self.cohorts = Cohorts()
@@ -109,7 +101,8 @@ class WorkerLife:
     def start(self, worker: str) -> None:
         """Load the engine and claim the served name. Raises UserError where somebody can mend what is wrong."""
         self.worker, self.me = worker, f"{worker}#{uuid.uuid4().hex[:12]}"
-        self.attempts, self._hasty_attempts = Attempts(self._patient_redis, self.me), Attempts(self.redis, self.me)
+        self.attempts = Attempts(self._patient_redis, self.me)
+        self.early_claims = EarlyClaims(Attempts(self.redis, self.me), self.rows)
         self._serve_metrics()
         with broker.explaining(self._broker_settings):
             self._check_clock()
@@ -145,25 +138,6 @@ class WorkerLife:
     def wanted_rows(self) -> int:
         """Return how many more rows would soon be begun: those that would only wait here are better left to other workers."""
         return 0 if self.leaving.is_set() else max(0, self._reserve - self.engine.waiting)
-
-    def claim_together(self, task_ids: Collection[str]) -> None:
-        """Claim rows that come together, before their threads would do so one by one. Called by Celery's loop, which must not wait long."""
-        if self.leaving.is_set():
-            return
-        claims = {task_id: EarlyClaim() for task_id in task_ids if _names_a_row(task_id)}
-        # A row may be sent twice, so a thread may be at it. It notes that first and looks here then; we do it the other way round.
-        fresh = {task_id: claim for task_id, claim in claims.items() if self._early_claims.setdefault(task_id, claim) is claim}
-        for task_id in fresh.keys() & self.rows.keys():
-            self._early_claims.pop(task_id, None)
-            del fresh[task_id]
-        with suppress(redis.RedisError):
-            for task_id, standing in self._hasty_attempts.claim_all(fresh).items():
-                fresh[task_id].standing = standing if standing.taken else None
-
-    def early_claim(self, task_id: str) -> Standing | None:
-        """Return how it stands with a row that was claimed as it came; once, to the thread that is at it."""
-        claim = self._early_claims.pop(task_id, None)
-        return claim.standing if claim is not None else None
 
     def submit(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
         """Run a coroutine on the engine's loop; any thread may wait for it."""
@@ -363,15 +337,6 @@ class _Watch:
             self._steps, self._since = self._engine.steps, time.monotonic()
         still = time.monotonic() - self._since
         return f"no step for {still:.0f} s although it has {rows} rows" if still > self._patience else ""
-
-
-def _names_a_row(task_id: str) -> bool:
-    """Tell our tasks from those that somebody else has sent to the queue."""
-    try:
-        broker.parse_task_id(task_id)
-    except ValueError:
-        return False
-    return True
 
 
 def _delivery_tag(request: Any) -> str | None:

@@ -90,7 +90,7 @@ def _wait_for_claim(life: WorkerLife, task_id: str, row: Row) -> Standing:
     while not life.leaving.is_set():
         with suppress(redis.RedisError):  # full, or away for long: so are the results, and the row is kept alive here meanwhile
             if life.rows.setdefault(task_id, row) is row:
-                standing = life.early_claim(task_id) or life.attempts.claim(task_id)
+                standing = life.early_claims.take(task_id) or life.attempts.claim(task_id)
                 if standing.settled:
                     raise Ignore
                 if standing.holder == life.me:
@@ -99,7 +99,7 @@ def _wait_for_claim(life: WorkerLife, task_id: str, row: Row) -> Standing:
                     life.attempts.release(task_id, standing.holder)
                     continue
         life.leaving.wait(_LOOK_AGAIN)
-    if life.early_claim(task_id) is not None:
+    if life.early_claims.take(task_id) is not None:
         with suppress(redis.RedisError):
             life.attempts.give_back(task_id, begun=True, alone=False)
     raise Reject("this worker stops before the row is begun", requeue=True)
@@ -187,7 +187,7 @@ def _load_engine(sender: str, conf: Any, **_: Any) -> None:
         raise SystemExit(EXIT_NO_ENGINE) from error
     conf.worker_concurrency = _life.max_in_flight
     conf.broker_transport = "workers.transport:Transport"  # here, not in the configuration: Flower reads that too
-    hooks = {"wanted_rows": Hook(_life.wanted_rows), "taken_rows": Hook(_life.claim_together)}
+    hooks = {"wanted_rows": Hook(_life.wanted_rows), "taken_rows": Hook(_life.early_claims.claim)}
     order = {"queue_order_strategy": "workers.transport:FirstThenInTurn"}
     conf.broker_transport_options = conf.broker_transport_options | hooks | order
 
