@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.conftest import Kotae, StartWorker, eventually, make_workbook, stopped_in_the_end
+from tests.conftest import Kotae, StartWorker, eventually, make_workbook, question, result_of, send, stopped_in_the_end
 from tests.test_run import stored, table
 from workers.contract import broker
+from workers.contract.messages import Outcome
 
 
 @pytest.fixture
@@ -46,13 +47,30 @@ def test_a_redis_that_takes_nothing_for_a_while_loses_no_row(
     with stopped_in_the_end(kotae.start("run", "q.xlsx", "-o", "out.xlsx", "--broker", broker_url, "--window", "20")) as running:
         eventually(lambda: stored(kotae) >= 4)
         bounded.config_set("maxmemory", 1)
-        eventually(lambda: "OutOfMemoryError" in worker.said())
+        eventually(lambda: "results cannot be stored and wait" in worker.said())
         bounded.config_set("maxmemory", 0)
         _, err = running.communicate(timeout=200)
 
     assert running.returncode == 0, err + worker.said()
     assert [row["answer"] for row in table(kotae.folder / "out.xlsx")] == questions
     assert not bounded.keys("celery-task-meta-*")
+
+
+def test_an_engine_that_waits_for_its_answers_to_be_stored_does_not_hang(
+    start_worker: StartWorker, broker_url: str, bounded: redis.Redis
+) -> None:
+    """It makes no step since nobody gives it anything to do; to end it would cost the answers that wait."""
+    worker = start_worker("--max-in-flight", "4", "--engine-arg", "delay=1", "--hang-seconds", "2")
+    asked = [question(row=row) for row in range(4)]
+    send(broker_url, asked, "echo")
+    eventually(lambda: bounded.hlen(broker.claims_key("cafe", 0)) == 4)
+    bounded.config_set("maxmemory", 1)
+    eventually(lambda: "results cannot be stored and wait" in worker.said())
+    eventually(lambda: worker.said().count("no sign of life could be given") > 5)  # one a second
+    bounded.config_set("maxmemory", 0)
+
+    assert [result_of(bounded, one).outcome for one in asked] == [Outcome.ANSWERED] * 4
+    assert "the engine died" not in worker.said()
 
 
 def test_a_full_disk_is_waited_for(kotae: Kotae, start_worker: StartWorker, broker_url: str, client: redis.Redis) -> None:

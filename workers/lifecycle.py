@@ -59,12 +59,17 @@ class Row:
 
     #: The pool's thread that waits for it.
     thread: int
-    #: Whether the engine has it, and with no other row beside it.
+    #: Whether the engine got it, and with no other row beside it.
     begun: bool = False
     alone: bool = False
     future: "Future[Answer] | None" = None
     #: Its run was cancelled, or asks anew.
     superseded: bool = False
+
+    @property
+    def is_in_engine(self) -> bool:
+        """Say whether the engine still owes a reply; the row itself may wait for its answer to be stored."""
+        return self.begun and not (self.future is not None and self.future.done())
 
 
 class WorkerLife:
@@ -126,9 +131,9 @@ class WorkerLife:
         self.redis.hset(broker.IDENTITIES_KEY, self.fingerprint, self._identity.model_dump_json())
 
     @property
-    def begun(self) -> int:
+    def rows_in_engine(self) -> int:
         """Return how many rows the engine has."""
-        return sum(row.begun for row in list(self.rows.values()))
+        return sum(row.is_in_engine for row in list(self.rows.values()))
 
     @property
     def takes_rows(self) -> bool:
@@ -249,7 +254,7 @@ class WorkerLife:
         while not self._stop.wait(_TICK if last else 0):
             if self.engine_is_dead:
                 continue
-            if reason := watch.ailment(self.begun):
+            if reason := watch.ailment(self.rows_in_engine):
                 self.engine_died(reason)
                 continue
             try:

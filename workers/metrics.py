@@ -47,7 +47,7 @@ class Life(Protocol):
         """The rows taken and not done."""
 
     @property
-    def begun(self) -> int:
+    def rows_in_engine(self) -> int:
         """How many of them the engine has."""
 
     @property
@@ -68,7 +68,7 @@ def watch(life: Life) -> None:
     _in_flight.set_function(lambda: len(life.rows))
     _in_flight_max.set(life.max_in_flight)
     _waiting.set_function(lambda: life.engine.waiting)
-    _running.set_function(lambda: max(0, life.begun - life.engine.waiting))
+    _running.set_function(lambda: max(0, life.rows_in_engine - life.engine.waiting))
     _ready.set_function(lambda: life.takes_rows)
     _engine.watched = life.engine
 

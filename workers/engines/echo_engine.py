@@ -51,13 +51,15 @@ class EchoEngine:
         self.max_in_flight = self._args.max_num_seqs
         self._places = asyncio.Semaphore(self._args.max_num_seqs)
         self.waiting = 0
+        self._running = self._last_step = 0
         self._dead = self._hangs = False
-        self._steps_at_the_hang = 0
 
     @property
     def steps(self) -> int:
-        """Count milliseconds: without a model there is nothing else to count."""
-        return self._steps_at_the_hang if self._hangs else time.monotonic_ns() // 1_000_000
+        """Count milliseconds in which rows run: without a model there is nothing else to count."""
+        if self._running and not self._hangs:
+            self._last_step = time.monotonic_ns() // 1_000_000
+        return self._last_step
 
     def check(self) -> None:
         if self._dead:
@@ -94,16 +96,18 @@ class EchoEngine:
             await self._places.acquire()
         finally:
             self.waiting -= 1
+        self._running += 1
         try:
             await asyncio.sleep(max(0.0, self._args.delay + random.uniform(-spread, spread)))
         finally:
+            self._running -= 1
             self._places.release()
 
     def _fail_as_told(self, question: str) -> None:
         if self._args.crash and self._args.crash in question:
             os.kill(os.getpid(), signal.SIGKILL)
         if self._args.hang and self._args.hang in question:
-            self._steps_at_the_hang, self._hangs = self.steps, True
+            self._hangs = True
         self._dead = self._dead or bool(self._args.die and self._args.die in question)
 
 
