@@ -1,6 +1,7 @@
 """Results come home: from Redis into the run store, and only then out of Redis."""
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Collection
 from itertools import islice
 from typing import cast
@@ -74,16 +75,16 @@ def _forget_results(transport: Transport, task_ids: list[str]) -> None:
 
 
 def _mark_and_remove(transport: Transport, task_ids: list[str]) -> None:
+    rows_of_runs: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
+    for run_id, row, generation in map(broker.parse_task_id, task_ids):
+        rows_of_runs[run_id, generation].append(row)
     with broker.explaining(transport.settings):
         pipe = transport.redis.pipeline(transaction=True)
-        keys = set()
-        for task_id in task_ids:
-            run_id, row, generation = broker.parse_task_id(task_id)
-            keys.add(key := broker.stored_key(run_id, generation))
-            pipe.setbit(key, row, 1)
-            pipe.unlink(broker.result_key(task_id))
-            pipe.hdel(broker.claims_key(run_id, generation), str(row))
-            pipe.hdel(broker.deaths_key(run_id, generation), str(row), f"{row}:alone")
-        for key in keys:
-            pipe.expire(key, broker.STORED_TTL)
+        for run, rows in rows_of_runs.items():
+            for row in rows:
+                pipe.setbit(broker.stored_key(*run), row, 1)
+            pipe.expire(broker.stored_key(*run), broker.STORED_TTL)
+            pipe.hdel(broker.claims_key(*run), *map(str, rows))
+            pipe.hdel(broker.deaths_key(*run), *(field for row in rows for field in (str(row), f"{row}:alone")))
+        pipe.unlink(*map(broker.result_key, task_ids))
         pipe.execute()
