@@ -6,9 +6,9 @@ import sys
 import threading
 import traceback
 import warnings
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import redis
 from celery import Celery, Task, signals, states
@@ -24,7 +24,9 @@ from .contract.command_line import complain
 from .contract.errors import EngineDead, UserError
 from .contract.messages import Answer, Outcome, Question
 from .contract.processes import end_with_parent
+from .contract.results import PatientRedisBackend
 from .lifecycle import EXIT_NO_ENGINE, EXIT_USER_ERROR, Row, WorkerLife
+from .outbox import Outbox
 from .settings import worker_settings
 from .transport import Hook
 
@@ -45,6 +47,7 @@ def _configuration() -> dict[str, Any]:
 app.add_defaults(_configuration)
 
 _life: WorkerLife | None = None
+_outbox: Outbox | None = None
 # Celery logs a traceback for each row that is handed back.
 logging.getLogger("celery.app.trace").addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], Reject)))
 # A setting that is as it shall be (contract/broker.py) is no news at every loss of a connection.
@@ -63,7 +66,9 @@ def answer(self: "Task[..., Answer]", payload: dict[str, Any]) -> Answer:
         metrics.count_redelivery()
     standing = _wait_for_claim(_life, task_id, row)
     if standing.alone >= CONDEMNED:
-        return _failed(_life, task_id, "the engine died whenever it had this row, even with no other row beside it")
+        row.future = Future()
+        row.future.set_result(_failed(_life, task_id, "the engine died whenever it had this row, even with no other row beside it"))
+        return _awaited(_life, task_id, row)
     size = cohort_size(standing.deaths)
     waits = not _life.cohorts.is_open(size)
     if waits:
@@ -106,11 +111,13 @@ def _wait_for_claim(life: WorkerLife, task_id: str, row: Row) -> Standing:
 
 
 def _awaited(life: WorkerLife, task_id: str, row: Row) -> Answer:
+    """Wait until the row's answer is stored."""
     # Whatever ends a row without an answer is raised "from None": Celery formats the traceback of each, and with that of an engine's
     # death behind it hundreds of them outlast the process.
     assert row.future is not None
+    assert _outbox is not None
     try:
-        return row.future.result()
+        return _outbox.deliver(task_id, row.future).result()
     except EngineDead as error:
         life.engine_died(str(error))
         raise _handed_back(life, task_id, row) from None
@@ -169,12 +176,13 @@ def _row_is_done(task_id: str, state: str, retval: Any, **_: Any) -> None:
 @signals.celeryd_init.connect
 def _load_engine(sender: str, conf: Any, **_: Any) -> None:
     """Load the engine before Celery connects, so that no row is taken that nobody can answer."""
-    global _life
+    global _life, _outbox
     end_with_parent()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # until rows are taken
     try:
         _life = WorkerLife(worker_settings(), broker.broker_settings())
         _life.start(sender)
+        _outbox = Outbox(cast(PatientRedisBackend, app.backend))
     except UserError as error:
         complain("kotae-worker", str(error))
         raise SystemExit(EXIT_USER_ERROR) from error
