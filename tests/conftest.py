@@ -340,10 +340,12 @@ def vllm_worker(vllm_life: Any, broker_url: str, monkeypatch: pytest.MonkeyPatch
     from celery.contrib.testing.worker import start_worker as start_celery_worker
 
     from workers import tasks
+    from workers.outbox import Outbox
 
     monkeypatch.setenv("KOTAE_BROKER", broker_url)
     monkeypatch.setenv("KOTAE_NAME", "demo-model")
     monkeypatch.setattr(tasks, "_life", vllm_life)
+    monkeypatch.setattr(tasks, "_outbox", Outbox(tasks.app.backend))
     vllm_life.announce()
     with start_celery_worker(tasks.app, pool="threads", concurrency=64, perform_ping_check=False, shutdown_timeout=PATIENCE):
         vllm_life.ready(None)

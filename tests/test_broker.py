@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from tests.conftest import question, send
 from workers.contract import broker
 from workers.contract.errors import BrokerError
+from workers.contract.messages import Answer, Outcome
 
 
 def test_results_are_where_celerys_backend_puts_them(broker_url: str) -> None:
@@ -29,6 +30,7 @@ def test_an_answer_goes_to_redis_once_and_nothing_worse_takes_its_place(broker_u
     app = Celery(set_as_current=False)
     app.conf.update(broker.worker_config(broker.broker_settings(broker_url), "echo"))
     name = broker.task_id("cafe", 17, 0)
+    answer = Answer(run_id="cafe", row=17, outcome=Outcome.FAILED, error="first", worker="w", fingerprint="f")
 
     def calls() -> Counter[str]:
         return Counter({command: told["calls"] for command, told in client.info("commandstats").items()})
@@ -37,7 +39,8 @@ def test_an_answer_goes_to_redis_once_and_nothing_worse_takes_its_place(broker_u
         listener.psubscribe("*")
         assert listener.get_message(timeout=5)
         before = calls()
-        app.backend.store_result(name, {"text": "first"}, states.SUCCESS)
+        assert app.backend.store_all([app.backend.record(name, answer)]) == [None]
+        app.backend.store_result(name, answer, states.SUCCESS)  # as Celery does once the task has returned
         used = calls() - before
         app.backend.store_result(name, ValueError("late"), states.FAILURE)
 
@@ -45,7 +48,7 @@ def test_an_answer_goes_to_redis_once_and_nothing_worse_takes_its_place(broker_u
         assert listener.get_message(timeout=0.1) is None
     app.backend.client.connection_pool.disconnect()
     stored = json.loads(client.get(broker.result_key(name)))
-    assert (stored["status"], stored["result"], stored["task_id"]) == (states.SUCCESS, {"text": "first"}, name)
+    assert (stored["status"], stored["result"]["error"], stored["task_id"]) == (states.SUCCESS, "first", name)
     assert client.ttl(broker.result_key(name)) == -1, "what nobody has collected is kept"
 
 

@@ -47,10 +47,10 @@ def drain_and_kill(folder: Path) -> None:
         leaving.popen.terminate()
         before = len(leaving.ledger.ended)
         eventually(lambda: len(leaving.ledger.ended) >= before + drained)
-        eventually(lambda: time.time() - leaving.ledger.of("end")[-1].time > 0.2)  # what has just ended may not be stored yet
-        done = leaving.ledger.ended
-        eventually(lambda: not world.unsettled(done))
+        # What has just ended may not be stored yet; and while we look at what is, more may end.
+        eventually(lambda: not world.unsettled(leaving.ledger.ended) and time.time() - leaving.ledger.of("end")[-1].time > 0.2)
         leaving.kill()
+        done = leaving.ledger.ended
 
         assert running.ends() == 0, running.said()
         figures = world.figures("2 SIGTERM, then kill -9", book, texts, 1, ended_while_draining=len(done) - before)
