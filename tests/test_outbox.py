@@ -59,7 +59,7 @@ def stored_rows(client: redis.Redis) -> set[int]:
 
 def test_an_answer_is_told_once_it_is_stored_and_celery_understands_it(backend: CountingBackend, client: redis.Redis) -> None:
     """As the result of a task that went well."""
-    assert Outbox(backend).deliver("cafe:3:0", answered(3)).result(30) == answer(3)
+    assert Outbox(backend, pytest.fail).deliver("cafe:3:0", answered(3)).result(30) == answer(3)
 
     assert stored_rows(client) == {3}
     meta = backend.get_task_meta("cafe:3:0")
@@ -69,7 +69,7 @@ def test_an_answer_is_told_once_it_is_stored_and_celery_understands_it(backend: 
 
 def test_what_ends_while_something_is_stored_is_stored_in_one_go(backend: CountingBackend, client: redis.Redis) -> None:
     """As where a whole batch of the engine ends at once."""
-    outbox = Outbox(backend)
+    outbox = Outbox(backend, pytest.fail)
     client.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
     waiting = [outbox.deliver("cafe:0:0", answered(0))]
     eventually(lambda: backend.batches == [1])
@@ -84,7 +84,7 @@ def test_what_ends_while_something_is_stored_is_stored_in_one_go(backend: Counti
 
 def test_work_that_fails_or_is_cancelled_waits_for_no_storing(backend: CountingBackend, client: redis.Redis) -> None:
     """Its row goes back to the queue, and that at once."""
-    outbox = Outbox(backend)
+    outbox = Outbox(backend, pytest.fail)
     failed: Future[Answer] = Future()
     failed.set_exception(ValueError("no"))
     cancelled: Future[Answer] = Future()
@@ -106,7 +106,7 @@ def test_an_answer_that_finds_no_room_is_stored_once_there_is_some(
     backend: CountingBackend, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What has come by then goes with it, and one line says that answers wait."""
-    outbox = Outbox(backend)
+    outbox = Outbox(backend, pytest.fail)
     client.config_set("maxmemory", 1)
     try:
         first = outbox.deliver("cafe:0:0", answered(0))
@@ -130,7 +130,7 @@ def test_a_result_that_redis_refuses_for_good_fails_alone(broker_url: str, clien
     )
     narrow = CountingBackend(app=backend.app, url=broker_url.replace("redis://", "redis://narrow:any@"))
     narrow.batches = []
-    outbox = Outbox(narrow)
+    outbox = Outbox(narrow, pytest.fail)
     refused = outbox.deliver("cafe:0:0", answered(0))
     taken = outbox.deliver("cafe:1:0", answered(1))
 
@@ -145,7 +145,7 @@ def test_a_result_that_redis_refuses_for_good_fails_alone(broker_url: str, clien
 
 def test_nothing_is_lost_or_told_before_it_is_stored_whoever_comes_when(backend: CountingBackend, client: redis.Redis) -> None:
     """Hundreds of threads, each with several answers."""
-    outbox = Outbox(backend)
+    outbox = Outbox(backend, pytest.fail)
 
     def deliver(row: int) -> bool:
         assert outbox.deliver(f"cafe:{row}:0", answered(row)).result(60) == answer(row)
@@ -155,3 +155,13 @@ def test_nothing_is_lost_or_told_before_it_is_stored_whoever_comes_when(backend:
         assert all(threads.map(deliver, range(3000)))
     assert stored_rows(client) == set(range(3000))
     assert sum(backend.batches) == 3000
+
+
+def test_an_outbox_that_cannot_go_on_says_so(backend: CountingBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker ends then, and its rows go back: their threads would wait forever."""
+    told: list[str] = []
+    monkeypatch.setattr(backend, "store_all", lambda _: [])  # as nothing should ever do
+    Outbox(backend, told.append).deliver("cafe:0:0", answered(0))
+
+    eventually(lambda: told)
+    assert told[0].startswith("nobody stores its answers: ValueError")

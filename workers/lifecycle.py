@@ -43,8 +43,8 @@ EXIT_ENGINE_DEAD = 70
 #: Seconds in which a process that leaves gives its rows back before it ends in any case, those that each row adds, and the most: well
 #: below the visibility timeout, since rows are not kept meanwhile.
 _LAST_WORDS, _PER_ROW, _LONGEST_WORDS = 4.0, 0.01, 20.0
-#: Seconds between two looks at the engine and at cancelled runs.
-_TICK = 1.0
+#: Seconds between two looks at the engine and at cancelled runs, and those that one look counts at most.
+_TICK, _LONGEST_LOOK = 1.0, 5.0
 #: Fewest rows that may wait for room in an engine.
 _MIN_RESERVE = 4
 #: Where the supervisor wants to hear that rows are taken: the number of a pipe.
@@ -68,8 +68,8 @@ class Row:
 
     @property
     def is_in_engine(self) -> bool:
-        """Say whether the engine still owes a reply; the row itself may wait for its answer to be stored."""
-        return self.begun and not (self.future is not None and self.future.done())
+        """Say whether the engine owes a reply: it may not have been asked yet, or the answer may wait to be stored."""
+        return self.future is not None and not self.future.done()
 
 
 class WorkerLife:
@@ -330,7 +330,7 @@ class _Watch:
 
     def __init__(self, engine: Engine, patience: float) -> None:
         self._engine, self._patience = engine, patience
-        self._steps, self._since = -1, time.monotonic()
+        self._steps, self._still, self._looked = -1, 0.0, time.monotonic()
 
     def ailment(self, rows: int) -> str:
         """Return what is wrong with the engine; empty if nothing is."""
@@ -338,10 +338,13 @@ class _Watch:
             self._engine.check()
         except EngineDead as error:
             return str(error)
+        now = time.monotonic()
+        # While Redis is away nobody looks for minutes, and what was true before may not have been so all the time.
+        self._still += min(now - self._looked, _LONGEST_LOOK)
+        self._looked = now
         if not rows or self._engine.steps != self._steps:
-            self._steps, self._since = self._engine.steps, time.monotonic()
-        still = time.monotonic() - self._since
-        return f"no step for {still:.0f} s although it has {rows} rows" if still > self._patience else ""
+            self._steps, self._still = self._engine.steps, 0.0
+        return f"no step for {self._still:.0f} s although it has {rows} rows" if self._still > self._patience else ""
 
 
 def _delivery_tag(request: Any) -> str | None:

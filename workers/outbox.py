@@ -7,6 +7,7 @@ Python's lock in turn. Here one thread stores what comes, and wakes the others f
 import logging
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
@@ -21,8 +22,8 @@ log = logging.getLogger(__name__)
 _GATHER = 0.01
 #: Most answers that are stored and not told while others still come.
 _MOST_UNTOLD = 128
-#: Seconds before what Redis could not take is tried again, and between two lines that say so.
-_TRY_AGAIN, _SAY_AGAIN = 1.0, 60.0
+#: Seconds before what Redis could not take is tried again, at first and at most, and between two lines that say so.
+_TRY_AGAIN, _TRY_AGAIN_AT_MOST, _SAY_AGAIN = 1.0, 5.0, 60.0
 
 
 class _Delivery(NamedTuple):
@@ -36,10 +37,13 @@ class _Delivery(NamedTuple):
 
 
 class Outbox:
-    """Stores answers as Celery would; later where Redis cannot take them now, since they were paid for."""
+    """Stores answers as Celery would; later where Redis cannot take them now, since they were paid for.
 
-    def __init__(self, backend: PatientRedisBackend) -> None:
-        self._backend = backend
+    ``died`` hears why if nothing can be stored any more: whatever waits for it would wait forever.
+    """
+
+    def __init__(self, backend: PatientRedisBackend, died: Callable[[str], None]) -> None:
+        self._backend, self._died = backend, died
         self._waiting: SimpleQueue[_Delivery] = SimpleQueue()
         self._said = float("-inf")
         threading.Thread(target=self._run, name="outbox", daemon=True).start()
@@ -58,7 +62,15 @@ class Outbox:
             stored.set_exception(error)
 
     def _run(self) -> None:
+        try:
+            self._store_for_ever()
+        except BaseException as error:
+            log.exception("answers are not stored any more")
+            self._died(f"nobody stores its answers: {type(error).__name__}: {error}")
+
+    def _store_for_ever(self) -> None:
         stored: list[_Delivery] = []
+        pause = _TRY_AGAIN
         while True:
             done, refused = self._store(self._what_came())
             stored += done
@@ -68,9 +80,10 @@ class Outbox:
                     delivery.tell()
                 stored.clear()
             if refused:
-                time.sleep(_TRY_AGAIN)
+                time.sleep(pause)
                 for delivery in refused:
                     self._waiting.put(delivery)
+            pause = min(2 * pause, _TRY_AGAIN_AT_MOST) if refused else _TRY_AGAIN
 
     def _what_came(self) -> list[_Delivery]:
         deliveries = [self._waiting.get()]

@@ -8,7 +8,7 @@ import traceback
 import warnings
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 import redis
 from celery import Celery, Task, signals, states
@@ -180,9 +180,11 @@ def _load_engine(sender: str, conf: Any, **_: Any) -> None:
     end_with_parent()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # until rows are taken
     try:
+        if not isinstance(app.backend, PatientRedisBackend):
+            raise UserError("results belong into the broker's Redis: unset CELERY_RESULT_BACKEND, and give no --result-backend")
         _life = WorkerLife(worker_settings(), broker.broker_settings())
+        _outbox = Outbox(app.backend, _life.engine_died)
         _life.start(sender)
-        _outbox = Outbox(cast(PatientRedisBackend, app.backend))
     except UserError as error:
         complain("kotae-worker", str(error))
         raise SystemExit(EXIT_USER_ERROR) from error

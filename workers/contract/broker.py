@@ -286,7 +286,7 @@ def _check_files(query: str) -> None:
 
 # The two Celery apps.
 
-#: Celery's Redis backend, but it also waits until a full or read-only server takes a result again.
+#: Celery's Redis backend as the outbox needs it.
 PATIENT_BACKEND = "workers.contract.results:PatientRedisBackend"
 
 
@@ -310,9 +310,9 @@ def worker_config(settings: BrokerSettings, served_name: str, *, events: bool = 
         "task_acks_late": True,  # rows of a killed worker come back
         "worker_prefetch_multiplier": 1,  # with 4, two of four workers hoarded rows that the others could have answered
         "result_expires": None,  # answers that nobody has collected are kept; the collector removes them
-        "result_backend_always_retry": True,  # without it a 3 s restart of Redis repeated 111 of 128 rows
+        "result_backend_always_retry": True,  # for what the outbox does not do: whether a row that comes again has a result
         "result_backend_thread_safe": True,  # one pool of connections, not one connection per thread
-        "redis_max_connections": 1024,  # redis-py's own limit of 100 fails where many rows end at once
+        "redis_max_connections": 1024,  # redis-py's own limit of 100 fails where many rows come again at once
         "redis_backend_health_check_interval": 30,  # answers take minutes; a dead connection is noticed in between
         "redis_socket_keepalive": True,
         "redis_socket_connect_timeout": 5,

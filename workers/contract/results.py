@@ -1,5 +1,7 @@
 """Where workers put results: Celery's Redis backend, of which ``workers/outbox.py`` makes use before Celery would."""
 
+import logging
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -8,6 +10,11 @@ from celery.backends.redis import RedisBackend
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
 from .messages import Answer
+
+#: Errors that pass: a disk that is full, replicas or a master that are away, a script that takes long. Others have classes of their own.
+_PASSING = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "BUSY")
+#: Seconds between two lines that say that Celery cannot get at results.
+_SAY_AGAIN = 60.0
 
 
 class Record(NamedTuple):
@@ -28,8 +35,8 @@ class PatientRedisBackend(RedisBackend):
     expires: float | None
 
     def exception_safe_to_retry(self, exc: Exception) -> bool:
-        # Out of memory, a replica after a failover, a disk that is full (MISCONF): somebody mends these, and the answer was paid for.
-        if isinstance(exc, (OutOfMemoryError, ReadOnlyError)) or (isinstance(exc, ResponseError) and str(exc).startswith("MISCONF")):
+        # Out of memory, a replica after a failover: somebody mends these, and the answer was paid for.
+        if isinstance(exc, (OutOfMemoryError, ReadOnlyError)) or (isinstance(exc, ResponseError) and str(exc).startswith(_PASSING)):
             return True
         return bool(super().exception_safe_to_retry(exc))
 
@@ -50,3 +57,21 @@ class PatientRedisBackend(RedisBackend):
         if state == states.SUCCESS:  # the row's thread was woken after its answer was stored
             return result
         return super()._store_result(task_id, result, state, traceback, request, **kwargs)  # type: ignore[misc]
+
+
+class _NowAndThen(logging.Filter):
+    """Has Celery's traceback for each try at a result (it asks for those of rows that come again) told as a line now and then."""
+
+    _said = float("-inf")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.exc_info:
+            return True
+        if time.monotonic() - self._said < _SAY_AGAIN:
+            return False
+        self._said = time.monotonic()
+        record.msg, record.args, record.exc_info = "results cannot be read or written now: %s", (record.exc_info[1],), None
+        return True
+
+
+logging.getLogger("celery.backends.base").addFilter(_NowAndThen())
