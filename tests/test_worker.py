@@ -349,3 +349,12 @@ def test_a_mistake_is_one_line_where_celery_is_started_by_itself_too(start_worke
     assert worker.popen.wait(60) == 2
     (line,) = worker.said().splitlines()
     assert "cannot read the broker's password file /nowhere/secret" in line
+
+
+def test_a_result_backend_of_somebody_elses_is_refused(start_worker: StartWorker) -> None:
+    """Celery takes one from its environment, and nobody would ever collect an answer there."""
+    worker = start_worker(wait=False, CELERY_RESULT_BACKEND="redis://127.0.0.1:1/0")
+
+    assert worker.popen.wait(60) == 2
+    (line,) = worker.said().splitlines()
+    assert "unset CELERY_RESULT_BACKEND" in line
