@@ -74,15 +74,13 @@ class Outbox:
         while True:
             done, refused = self._store(self._what_came())
             stored += done
-            time.sleep(_GATHER)
             if refused or len(stored) >= _MOST_UNTOLD or self._waiting.empty():
                 for delivery in stored:
                     delivery.tell()
                 stored.clear()
-            if refused:
-                time.sleep(pause)
-                for delivery in refused:
-                    self._waiting.put(delivery)
+            time.sleep(pause if refused else _GATHER)
+            for delivery in refused:
+                self._waiting.put(delivery)
             pause = min(2 * pause, _TRY_AGAIN_AT_MOST) if refused else _TRY_AGAIN
 
     def _what_came(self) -> list[_Delivery]:
