@@ -24,15 +24,15 @@ def test_a_seed_and_those_of_further_samples_fit_into_63_bits(sampling: Sampling
     """vLLM counts up from it, and its second model runner stores 64 bits with a sign."""
     from workers.engines.vllm_requests import sampling_params
 
-    assert sampling_params(sampling, 16, ends=()).seed == seed
+    assert sampling_params(sampling, 16, ends=(), detokenize=True).seed == seed
 
 
 def test_an_enforced_format_keeps_tags_that_are_special_tokens() -> None:
     """A model that was tuned on the format may have made tokens of its tags, which vLLM leaves out of a text otherwise."""
     from workers.engines.vllm_requests import sampling_params
 
-    assert sampling_params(Sampling(), 64, ends=()).skip_special_tokens
-    assert not sampling_params(Sampling(enforce_format=ReplyFormat.REASONING_ANSWER), 64, ends=()).skip_special_tokens
+    assert sampling_params(Sampling(), 64, ends=(), detokenize=True).skip_special_tokens
+    assert not sampling_params(Sampling(enforce_format=ReplyFormat.REASONING_ANSWER), 64, ends=(), detokenize=True).skip_special_tokens
 
 
 class _Limits(BaseModel):

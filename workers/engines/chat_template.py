@@ -1,7 +1,5 @@
 """Conversations become token ids by the chat template of the model's own tokenizer; those that come together, together."""
 
-import asyncio
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 from workers.contract.errors import Rejected, UserError
 from workers.contract.messages import ChatMessage
 
+from .together import Together
 from .vllm_requests import first_line
 
 #: Conversations that are rendered at once at most: long ones must not keep the event loop for long.
@@ -23,13 +22,12 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: Any, model: str) -> None:
         self._tokenizer = tokenizer
-        self._waiting: deque[tuple[Sequence[ChatMessage], asyncio.Future[list[int]]]] = deque()
         try:
             #: Token ids of a short conversation, which tell one template from another.
             self.hello = tuple(self._apply(_HELLO))
         except Exception as error:
             raise UserError(f"{model} has no usable chat template: {first_line(error)}") from error
-        self._together = _TOGETHER if self._takes_several() else 1
+        self._rendering = Together(self._rendered, _TOGETHER if self._takes_several() else 1)
 
     def render(self, messages: Sequence[ChatMessage]) -> list[int]:
         """Return the prompt's token ids. Raises Rejected."""
@@ -43,33 +41,21 @@ class ChatTemplate:
 
         One call for several costs Python a fifth for each, and the tokenizer shares them out among the cores.
         """
-        loop = asyncio.get_running_loop()
-        if not self._waiting:
-            loop.call_soon(self._render_waiting)
-        future: asyncio.Future[list[int]] = loop.create_future()
-        self._waiting.append((messages, future))
-        return await future
+        return await self._rendering.ask(messages)
 
-    def _render_waiting(self) -> None:
-        waiting = [self._waiting.popleft() for _ in range(min(self._together, len(self._waiting)))]
-        if self._waiting:
-            asyncio.get_running_loop().call_soon(self._render_waiting)
-        for (messages, future), prompt in zip(waiting, self._rendered([messages for messages, _ in waiting]), strict=True):
-            if future.done():  # its row was cancelled
-                continue
-            try:
-                future.set_result(list(prompt) if prompt is not None else self.render(messages))
-            except Rejected as error:
-                future.set_exception(error)
-
-    def _rendered(self, conversations: Sequence[Sequence[ChatMessage]]) -> Sequence[list[int] | None]:
-        """Return the ids of each, or None for all of them where they must be rendered one by one."""
+    def _rendered(self, conversations: Sequence[Sequence[ChatMessage]]) -> Sequence[list[int] | Exception]:
         if len(conversations) > 1:
             with suppress(Exception):  # one of them is refused: which?
                 prompts: list[list[int]] = self._apply([_dumped(messages) for messages in conversations])
                 if len(prompts) == len(conversations):
-                    return prompts
-        return [None] * len(conversations)
+                    return [list(prompt) for prompt in prompts]
+        return [self._rendered_alone(messages) for messages in conversations]
+
+    def _rendered_alone(self, messages: Sequence[ChatMessage]) -> list[int] | Exception:
+        try:
+            return self.render(messages)
+        except Rejected as error:
+            return error
 
     def _takes_several(self) -> bool:
         """Say whether several at once come out as one by one: some models bring a tokenizer that has its own way of rendering."""

@@ -24,6 +24,7 @@ from . import Generation, canary
 from .adapters import check_adapter
 from .chat_template import ChatTemplate
 from .demo_model import DEMO, demo_model_path
+from .detokenizer import Detokenizer
 from .vllm_messages import Loaded, Reply
 from .vllm_requests import as_engine_error, can_enforce_formats, check_is_whole, ends_of, first_line, sampling_params
 
@@ -61,6 +62,7 @@ class VLLMFamily(abc.ABC):
         self._tokenizer, self._max_model_len = self._loaded.tokenizer, self._loaded.max_model_len
         self._ends = ends_of(self._tokenizer, self._loaded.generation_config)
         self.chat_template = ChatTemplate(self._tokenizer, self._settings.model)
+        self._detokenizer = Detokenizer(self._tokenizer)
         base = [await self._read_canary(f"canary-{number}", None) for number in range(2)]
         heard = {name: await self._add_adapter(name, base) for name in self._adapters}
         return await asyncio.to_thread(self._identity, base[0], heard)
@@ -72,13 +74,16 @@ class VLLMFamily(abc.ABC):
         room = self._max_model_len - len(prompt)
         if room <= 0:
             raise Rejected(f"the prompt has {len(prompt)} tokens; the model takes fewer than {self._max_model_len}")
-        params = sampling_params(sampling, min(sampling.max_tokens, room), self._ends)
+        detokenize = not self._detokenizer.serves(sampling)
+        params = sampling_params(sampling, min(sampling.max_tokens, room), self._ends, detokenize=detokenize)
         try:
             reply = await self._request(prompt, params, request_id, adapter)
         except Exception as error:
             raise as_engine_error(error) from error
         check_is_whole(reply)
-        return Generation(tuple(prompt), reply.samples)
+        if detokenize:
+            return Generation(tuple(prompt), reply.samples)
+        return Generation(tuple(prompt), await self._detokenizer.read(reply.samples, skip_special_tokens=params.skip_special_tokens))
 
     async def _add_adapter(self, name: str, base: Sequence[canary.Reading]) -> canary.Reading:
         """Load an adapter and see that it is heard. One that is bad would kill the engine if generate() were the first to get it."""

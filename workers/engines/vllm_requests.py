@@ -22,7 +22,7 @@ from .vllm_messages import Loaded, Reply
 _MARK = re.compile(r"[<\[].+[>\]]")
 
 
-def sampling_params(sampling: Sampling, max_tokens: int, ends: Collection[str]) -> SamplingParams:
+def sampling_params(sampling: Sampling, max_tokens: int, ends: Collection[str], *, detokenize: bool) -> SamplingParams:
     """Return vLLM's own parameters of a row; ``ends`` is what ``ends_of`` says. Raises Rejected where a format cannot be enforced."""
     return SamplingParams(
         temperature=sampling.temperature,
@@ -40,6 +40,7 @@ def sampling_params(sampling: Sampling, max_tokens: int, ends: Collection[str]) 
         ignore_eos=sampling.ignore_eos,
         # Of a model that was tuned on the format a tag may be a special token, which vLLM would leave out of the text.
         skip_special_tokens=sampling.enforce_format is None,
+        detokenize=detokenize,
         structured_outputs=_structured_outputs(sampling, max_tokens, ends),
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
