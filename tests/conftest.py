@@ -345,7 +345,7 @@ def vllm_worker(vllm_life: Any, broker_url: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("KOTAE_BROKER", broker_url)
     monkeypatch.setenv("KOTAE_NAME", "demo-model")
     monkeypatch.setattr(tasks, "_life", vllm_life)
-    monkeypatch.setattr(tasks, "_outbox", Outbox(tasks.app.backend, vllm_life.engine_died))
+    monkeypatch.setattr(tasks, "_outbox", Outbox(tasks.app.backend, vllm_life.is_full, vllm_life.engine_died))
     vllm_life.announce()
     with start_celery_worker(tasks.app, pool="threads", concurrency=64, perform_ping_check=False, shutdown_timeout=PATIENCE):
         vllm_life.ready(None)

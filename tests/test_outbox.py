@@ -44,6 +44,11 @@ def answer(row: int) -> Answer:
     return Answer(run_id="cafe", row=row, outcome=Outcome.FAILED, error="for a test", worker="w", fingerprint="f")
 
 
+def has_room() -> bool:
+    """Say that no thread is missed."""
+    return False
+
+
 def answered(row: int) -> "Future[Answer]":
     """The work at a row, done."""
     work: Future[Answer] = Future()
@@ -59,7 +64,7 @@ def stored_rows(client: redis.Redis) -> set[int]:
 
 def test_an_answer_is_told_once_it_is_stored_and_celery_understands_it(backend: CountingBackend, client: redis.Redis) -> None:
     """As the result of a task that went well."""
-    assert Outbox(backend, pytest.fail).deliver("cafe:3:0", answered(3)).result(30) == answer(3)
+    assert Outbox(backend, has_room, pytest.fail).deliver("cafe:3:0", answered(3)).result(30) == answer(3)
 
     assert stored_rows(client) == {3}
     meta = backend.get_task_meta("cafe:3:0")
@@ -69,7 +74,7 @@ def test_an_answer_is_told_once_it_is_stored_and_celery_understands_it(backend: 
 
 def test_what_ends_while_something_is_stored_is_stored_in_one_go(backend: CountingBackend, client: redis.Redis) -> None:
     """As where a whole batch of the engine ends at once."""
-    outbox = Outbox(backend, pytest.fail)
+    outbox = Outbox(backend, has_room, pytest.fail)
     client.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
     waiting = [outbox.deliver("cafe:0:0", answered(0))]
     eventually(lambda: backend.batches == [1])
@@ -82,9 +87,54 @@ def test_what_ends_while_something_is_stored_is_stored_in_one_go(backend: Counti
     assert stored_rows(client) == set(range(100))
 
 
+class BusyOutbox:
+    """An outbox to which an answer comes whenever another one is stored, up to ``most``."""
+
+    def __init__(self, backend: CountingBackend, monkeypatch: pytest.MonkeyPatch, *, is_full: bool, most: int) -> None:
+        self.futures: list[Future[Answer]] = []
+        #: How many were told by the time of each storing.
+        self.told: list[int] = []
+        self._store_all, self.most = backend.store_all, most
+        monkeypatch.setattr(backend, "store_all", self._store_while_another_comes)
+        self._outbox = Outbox(backend, lambda: is_full, pytest.fail)
+        self._deliver()
+
+    def _store_while_another_comes(self, records: Sequence[Record]) -> list[Exception | None]:
+        self.told.append(sum(future.done() for future in self.futures))
+        done = self._store_all(records)
+        if len(self.futures) < self.most:
+            self._deliver()
+        return done
+
+    def _deliver(self) -> None:
+        row = len(self.futures)
+        self.futures.append(self._outbox.deliver(f"cafe:{row}:0", answered(row)))
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_rows_wait_until_nothing_more_comes_unless_their_threads_are_missed(
+    backend: CountingBackend, monkeypatch: pytest.MonkeyPatch, is_full: bool
+) -> None:
+    """Where a batch of hundreds ends, each that is told would keep the others from being stored."""
+    monkeypatch.setattr("workers.outbox._LATEST", 600.0)
+    busy = BusyOutbox(backend, monkeypatch, is_full=is_full, most=20)
+    eventually(lambda: len(busy.futures) == 20 and all(future.done() for future in busy.futures))
+
+    assert busy.told == (list(range(20)) if is_full else [0] * 20)
+
+
+def test_no_row_waits_for_long_however_many_come(backend: CountingBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever counts threads may be wrong, and Flower shows when a row is done."""
+    busy = BusyOutbox(backend, monkeypatch, is_full=False, most=1_000_000)
+    eventually(busy.futures[0].done)
+    busy.most = 0
+
+    eventually(lambda: all(future.done() for future in busy.futures))
+
+
 def test_work_that_fails_or_is_cancelled_waits_for_no_storing(backend: CountingBackend, client: redis.Redis) -> None:
     """Its row goes back to the queue, and that at once."""
-    outbox = Outbox(backend, pytest.fail)
+    outbox = Outbox(backend, has_room, pytest.fail)
     failed: Future[Answer] = Future()
     failed.set_exception(ValueError("no"))
     cancelled: Future[Answer] = Future()
@@ -106,7 +156,7 @@ def test_an_answer_that_finds_no_room_is_stored_once_there_is_some(
     backend: CountingBackend, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What has come by then goes with it, and one line says that answers wait."""
-    outbox = Outbox(backend, pytest.fail)
+    outbox = Outbox(backend, has_room, pytest.fail)
     client.config_set("maxmemory", 1)
     try:
         first = outbox.deliver("cafe:0:0", answered(0))
@@ -130,7 +180,7 @@ def test_a_result_that_redis_refuses_for_good_fails_alone(broker_url: str, clien
     )
     narrow = CountingBackend(app=backend.app, url=broker_url.replace("redis://", "redis://narrow:any@"))
     narrow.batches = []
-    outbox = Outbox(narrow, pytest.fail)
+    outbox = Outbox(narrow, has_room, pytest.fail)
     refused = outbox.deliver("cafe:0:0", answered(0))
     taken = outbox.deliver("cafe:1:0", answered(1))
 
@@ -145,7 +195,7 @@ def test_a_result_that_redis_refuses_for_good_fails_alone(broker_url: str, clien
 
 def test_nothing_is_lost_or_told_before_it_is_stored_whoever_comes_when(backend: CountingBackend, client: redis.Redis) -> None:
     """Hundreds of threads, each with several answers."""
-    outbox = Outbox(backend, pytest.fail)
+    outbox = Outbox(backend, has_room, pytest.fail)
 
     def deliver(row: int) -> bool:
         assert outbox.deliver(f"cafe:{row}:0", answered(row)).result(60) == answer(row)
@@ -161,7 +211,7 @@ def test_an_outbox_that_cannot_go_on_says_so(backend: CountingBackend, monkeypat
     """The worker ends then, and its rows go back: their threads would wait forever."""
     told: list[str] = []
     monkeypatch.setattr(backend, "store_all", lambda _: [])  # as nothing should ever do
-    Outbox(backend, told.append).deliver("cafe:0:0", answered(0))
+    Outbox(backend, has_room, told.append).deliver("cafe:0:0", answered(0))
 
     eventually(lambda: told)
     assert told[0].startswith("nobody stores its answers: ValueError")

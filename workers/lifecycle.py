@@ -144,6 +144,10 @@ class WorkerLife:
         """Return how many more rows would soon be begun: those that would only wait here are better left to other workers."""
         return 0 if self.leaving.is_set() else max(0, self._reserve - self.engine.waiting)
 
+    def is_full(self) -> bool:
+        """Say whether all threads are taken: some have a row that another one has, too."""
+        return len(celery_state.active_requests) >= self.max_in_flight
+
     def submit(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
         """Run a coroutine on the engine's loop; any thread may wait for it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)

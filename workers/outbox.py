@@ -1,7 +1,8 @@
 """Answers on their way out: stored together and first of all, since only then can anybody collect them.
 
 Celery has the thread of each row store its result. Where hundreds of rows end at once, as many threads wake up for that and wait for
-Python's lock in turn. Here one thread stores what comes, and wakes the others for the rest of Celery's work once nothing more waits.
+Python's lock in turn. Here one thread stores what comes. It wakes the others for the rest of Celery's work once nothing more comes, or
+once rows could not be taken any more for want of threads.
 """
 
 import logging
@@ -20,8 +21,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two times of storing, in which answers gather: sent one by one, they cost all of us a fifth more.
 _GATHER = 0.01
-#: Most answers that are stored and not told while others still come.
-_MOST_UNTOLD = 128
+#: Seconds that an answer may be stored and not told while others come.
+_LATEST = 0.25
 #: Seconds before what Redis could not take is tried again, at first and at most, and between two lines that say so.
 _TRY_AGAIN, _TRY_AGAIN_AT_MOST, _SAY_AGAIN = 1.0, 5.0, 60.0
 
@@ -39,11 +40,12 @@ class _Delivery(NamedTuple):
 class Outbox:
     """Stores answers as Celery would; later where Redis cannot take them now, since they were paid for.
 
-    ``died`` hears why if nothing can be stored any more: whatever waits for it would wait forever.
+    ``is_full`` says whether no more rows can be taken before some are told. ``died`` hears why if nothing can be stored any more:
+    whatever waits for it would wait forever.
     """
 
-    def __init__(self, backend: PatientRedisBackend, died: Callable[[str], None]) -> None:
-        self._backend, self._died = backend, died
+    def __init__(self, backend: PatientRedisBackend, is_full: Callable[[], bool], died: Callable[[str], None]) -> None:
+        self._backend, self._is_full, self._died = backend, is_full, died
         self._waiting: SimpleQueue[_Delivery] = SimpleQueue()
         self._said = float("-inf")
         threading.Thread(target=self._run, name="outbox", daemon=True).start()
@@ -69,22 +71,24 @@ class Outbox:
             self._died(f"nobody stores its answers: {type(error).__name__}: {error}")
 
     def _store_for_ever(self) -> None:
-        stored: list[_Delivery] = []
-        pause = _TRY_AGAIN
+        untold: list[_Delivery] = []
+        since, pause = 0.0, _TRY_AGAIN
         while True:
-            done, refused = self._store(self._what_came())
-            stored += done
-            if refused or len(stored) >= _MOST_UNTOLD or self._waiting.empty():
-                for delivery in stored:
+            came = self._what_came(wait=not untold)
+            done, refused = self._store(came)
+            since = since if untold else time.monotonic()
+            untold += done
+            if not came or refused or self._is_full() or time.monotonic() - since > _LATEST:
+                for delivery in untold:
                     delivery.tell()
-                stored.clear()
+                untold.clear()
             time.sleep(pause if refused else _GATHER)
             for delivery in refused:
                 self._waiting.put(delivery)
             pause = min(2 * pause, _TRY_AGAIN_AT_MOST) if refused else _TRY_AGAIN
 
-    def _what_came(self) -> list[_Delivery]:
-        deliveries = [self._waiting.get()]
+    def _what_came(self, *, wait: bool) -> list[_Delivery]:
+        deliveries = [self._waiting.get()] if wait else []
         while not self._waiting.empty():  # nobody else takes any
             deliveries.append(self._waiting.get())
         return deliveries
@@ -105,7 +109,7 @@ class Outbox:
 
     def _try(self, records: list[Record]) -> list[Exception | None]:
         try:
-            return self._backend.store_all(records)
+            return self._backend.store_all(records) if records else []
         except Exception as error:  # all of them, as when the connection breaks
             return [error] * len(records)
 

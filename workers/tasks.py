@@ -183,7 +183,7 @@ def _load_engine(sender: str, conf: Any, **_: Any) -> None:
         if not isinstance(app.backend, PatientRedisBackend):
             raise UserError("results belong into the broker's Redis: unset CELERY_RESULT_BACKEND, and give no --result-backend")
         _life = WorkerLife(worker_settings(), broker.broker_settings())
-        _outbox = Outbox(app.backend, _life.engine_died)
+        _outbox = Outbox(app.backend, _life.is_full, _life.engine_died)
         _life.start(sender)
     except UserError as error:
         complain("kotae-worker", str(error))
