@@ -118,6 +118,24 @@ def test_a_reply_that_falls_apart_reads_as_vllm_has_it(tokenizer: Any) -> None:
     assert texts(tokenizer, replies) == [text_of_vllm(tokenizer, *reply) for reply in replies]
 
 
+def test_stray_bytes_cost_nothing_where_tokens_are_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model with random weights, as benchmarks have it, says hardly anything else."""
+    tokenizer = byte_level()
+    lone = tokenizer.encode("🎉", add_special_tokens=False)[:-1]
+    reply = ((*tokenizer.encode("the"), *lone, *tokenizer.encode(" tag"), *lone), "length")
+    expected = text_of_vllm(tokenizer, *reply)
+    assert "\N{REPLACEMENT CHARACTER}" in expected
+
+    from workers.engines import Sample
+    from workers.engines.detokenizer import Detokenizer
+
+    detokenizer = Detokenizer(tokenizer)
+    monkeypatch.setattr("workers.engines.detokenizer.DecodeStream", None)  # token by token cannot be had
+    (read,) = asyncio.run(detokenizer.read([Sample("", *reply)], skip_special_tokens=True))
+
+    assert read.text == expected
+
+
 def test_a_long_reply_that_is_no_text_keeps_nobody_waiting() -> None:
     """The event loop has hundreds of other rows."""
     from workers.engines import Sample

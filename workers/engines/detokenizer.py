@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
+from tokenizers.decoders import ByteLevel, DecodeStream
 
 from workers.contract.messages import Sampling
 
@@ -24,6 +24,8 @@ _TOGETHER, _AT_ONCE = 32, 64
 _BEFORE = "a"
 #: What bytes become that are no character, or not all of one.
 _NO_CHARACTER = "\N{REPLACEMENT CHARACTER}"
+#: Bytes of a character at most.
+_LONGEST_CHARACTER = 4
 #: What is decoded both ways at the start, to see that they agree.
 _SAMPLE = " Hello, world!  <b>2</b>\n\tüß 数字 🎉 'tis"
 
@@ -56,6 +58,8 @@ class _Decoder:
         self._encode, self._backend, self._skip = partial(tokenizer.encode, add_special_tokens=False), backend, skip_special_tokens
         self._before: list[int] = self._encode(_BEFORE)
         self._start = len(backend.decode(self._before, skip_special_tokens=skip_special_tokens))
+        # Others give up the characters around bytes that are none.
+        self._has_byte_level = isinstance(backend.decoder, ByteLevel)
         #: Decodes replies at once; None comes of those that must be decoded token by token.
         self.whole = Together(self._decoded, _TOGETHER)
 
@@ -82,13 +86,22 @@ class _Decoder:
             texts = self._backend.decode_batch([[*self._before, *ids] for ids in replies], skip_special_tokens=self._skip)
         except (OverflowError, TypeError):  # one of them has a number that is no token's: which?
             return [None] * len(replies)
-        return [None if _NO_CHARACTER in text else text[self._start :] for text in texts]
+        return [self._uncut(ids, text) for ids, text in zip(replies, texts, strict=True)]
+
+    def _uncut(self, ids: Sequence[int], text: str) -> str | None:
+        """Return the reply in a decoded text, without a character that lacks bytes at its end and the token that it begins in."""
+        if _NO_CHARACTER in text and not self._has_byte_level:
+            return None
+        for end in range(len(ids) - 1, max(len(ids) - 1 - _LONGEST_CHARACTER, -1), -1):
+            if not text.endswith(_NO_CHARACTER):
+                break
+            text = self._backend.decode([*self._before, *ids[:end]], skip_special_tokens=self._skip)
+        return None if text.endswith(_NO_CHARACTER) else text[self._start :]
 
     def _pieces(self, ids: Sequence[int]) -> Iterator[str]:
         """Decode token by token, as vLLM does.
 
-        That leaves out a character that lacks bytes at the end, and the token that it begins in; and it keeps what it had before bytes
-        that are no character, where some tokenizers give up all those around them.
+        That keeps what there was before bytes that are no character, however many tokens they are.
         """
         stream = DecodeStream(ids=self._before, skip_special_tokens=self._skip)
         for number in ids:
