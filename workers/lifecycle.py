@@ -145,7 +145,7 @@ class WorkerLife:
         return 0 if self.leaving.is_set() else max(0, self._reserve - self.engine.waiting)
 
     def is_full(self) -> bool:
-        """Say whether all threads are taken: some have a row that another one has, too."""
+        """Say whether no more rows can be taken. Threads are counted, not rows: one that is delivered twice takes two."""
         return len(celery_state.active_requests) >= self.max_in_flight
 
     def submit(self, work: Coroutine[Any, Any, T]) -> "Future[T]":

@@ -36,7 +36,7 @@ class Detokenizer:
     def __init__(self, tokenizer: Any) -> None:
         self._decoders: dict[bool, _Decoder] = {}
         if isinstance(backend := getattr(tokenizer, "backend_tokenizer", None), Tokenizer):
-            with suppress(BaseException):  # of some tokenizers the library says that it cannot, of others it panics, which is no Exception
+            with suppress(BaseException):  # of some the library says that it cannot decode them, over others it panics: no Exception
                 decoders = {skip: _Decoder(tokenizer, backend, skip) for skip in (False, True)}
                 self._decoders = decoders if all(decoder.agrees() for decoder in decoders.values()) else {}
 
